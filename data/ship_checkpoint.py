@@ -113,7 +113,7 @@ def add_figures(shipped: dict, newer: dict, name: str) -> dict:
 def write_card(model: Run, name: str) -> None:
     """Write the card of a shipped model from its report."""
     model.path = Path("data", name)
-    text = card(report.read_report(DATA / name), model.summary(), name)
+    text = card(report.read_report(DATA / name), str(model), name)
     (DATA / name / "README.md").write_text(text, encoding="utf-8")
 
 

@@ -1,5 +1,5 @@
 """A trained model to use: `run = load("tiny")`, then similarity and match of images and texts."""
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,6 @@ Images = Source | Sequence[Source]
 Texts = str | Sequence[str]
 IMAGE_CHUNK = 32                      # images at a time: 0.3 GB of keys and values for ViT-B/16
 PAIR_CHUNK = 1024                     # texts encoded at a time, and pairs fused
-ENCODERS = {"image_encoder": ViT, "text_encoder": TextEncoder}       # ours; others are described
 
 
 @dataclass
@@ -203,111 +202,51 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, task={self.task!r}, preset={self.config.name!r})"
 
-    def summary(self) -> str:
-        """The model in a few lines."""
-        encoders = {}
-        for part, ordinary in ENCODERS.items():
-            encoder = type(getattr(self.model, part))
-            if encoder is not ordinary:
-                encoders[part] = encoder.__name__
-        weights = dict(self.model.named_parameters())
-        return describe_model(self.path, self.config, self.task, weights, encoders, self.absent,
-                              self.untrained, self.step)
-
-
-def describe_model(path: Path, config: Config, task: str, weights: Mapping[str, Tensor],
-                   encoders: Mapping[str, str], absent: Collection[str] = (),
-                   untrained: Collection[str] = (), step: int | None = None) -> str:
-    """A model in a few lines: its parts, with their number of parameters.
-
-    weights: by name, of an ALBEF or of a task's model
-    encoders: the names of encoders that aren't ours, by part
-    absent, untrained: parts that its file lacks, and those that no loss reached
-    step: of the weights, if training hasn't ended
-    """
-    counts: dict[str, int] = {}
-    for name, value in weights.items():
-        if part_of(name) not in absent:
-            counts[part_of(name)] = counts.get(part_of(name), 0) + value.numel()
-    total = sum(counts.values()) / 1e6
-    of_task = "" if task == "pretrain" else f", task {task}"
-    lines = [f"ALBEF from {path}, preset {config.name}{of_task}: {total:.2f}M parameters"]
-    parts = _describe_parts(config, weights, encoders)
-    for part in ("decoder", "head"):
-        if part in counts:
-            parts[part] = f"of {task}"
-    for part, words in parts.items():
-        title = part.replace("_", " ")
-        lines.append(f"  {title:13} {counts.get(part, 0) / 1e6:7.2f}M  {words}")
-    if "image_proj" in counts:
-        name, = [name for name in weights if part_of(name) == "temperature"]
-        temperature = weights[name].item()
-        lines.append(f"  shared space of {config.embed_dim}; temperature {temperature:.3f}")
-    if absent:
-        lines.append(f"  the file has no {', '.join(sorted(absent))}, as is right for {task}")
-    if untrained:
-        parts_list = ", ".join(untrained)
-        lines.append(f"  its training never reached {parts_list}, left at random initialisation")
-    if step is not None:
-        lines.append("  not trained to the end: "
-                     f"weights after step {step:,} of {config.steps:,}")
-    return "\n".join(lines)
-
-
-def _describe_parts(config: Config, weights: Mapping[str, Tensor],
-                    encoders: Mapping[str, str]) -> dict[str, str]:
-    """The encoders and fusion, in words."""
-    pixels = f"{config.image_size} x {config.image_size} pixels"
-    pieces = f"{config.vocab_size} word pieces"
-    parts = {
-        "image_encoder": f"{config.image_depth} layers of width {config.image_width}, "
-                         f"{pixels} as {config.grid ** 2} patches",
-        "text_encoder": f"{config.text_depth} layers of width {config.text_width}, {pieces}",
-    }
-    details = {
-        "image_encoder": f"to tokens of width {config.image_width}; {pixels}",
-        "text_encoder": f"to tokens of width {config.text_width}; {pieces}",
-    }
-    for part, name in encoders.items():
-        parts[part] = f"{name}, {details[part]}"
-    layers = set()
-    for name in weights:
-        _, prefix, rest = name.partition("fusion.layers.")
-        if prefix:
-            layers.add(rest.partition(".")[0])
-    parts["fusion"] = f"{len(layers)} layers"
-    return parts
-
-
-def summary(path: str | Path) -> str:
-    """What a run folder holds, of any task, also if `load` can't build its model.
-
-    Raises ValueError as `load` does, except for an encoder of your own: its weights are counted.
-    """
-    path = run_folder(path)
-    config, task, _, weights, step = open_run(path)
-    entry = find_task(task, path)
-    untrained = untrained_parts(path)
-    encoders = {}
-    for part, encoder in ENCODERS.items():
-        with torch.device("meta"):
-            ordinary = {f"{part}.{name}" for name in encoder(config).state_dict()}
-        names = {name.removeprefix("albef.") for name in weights if part_of(name) == part}
-        if names - ordinary:
-            encoders[part] = "an encoder of your own"
-    if encoders:
-        return describe_model(path, config, task, weights, encoders, (), untrained, step)
-    model = entry.module(config).student
-    absent = fit_weights(model, weights, weights_file(path, step), entry.lacks)
-    parts = {part_of(name) for name in absent}
-    return describe_model(path, config, task, weights, {}, parts, untrained, step)
+    def __str__(self) -> str:
+        """The model in a few lines: its parts, with their number of parameters."""
+        config = self.config
+        counts: dict[str, int] = {}
+        for name, value in self.model.named_parameters():
+            if part_of(name) not in self.absent:
+                counts[part_of(name)] = counts.get(part_of(name), 0) + value.numel()
+        total = sum(counts.values()) / 1e6
+        of_task = "" if self.task == "pretrain" else f", task {self.task}"
+        pixels = f"{config.image_size} x {config.image_size} pixels"
+        pieces = f"{config.vocab_size} word pieces"
+        image = (f"{config.image_depth} layers of width {config.image_width}, {pixels} as "
+                 f"{config.grid ** 2} patches")
+        text = f"{config.text_depth} layers of width {config.text_width}, {pieces}"
+        image_encoder = type(self.model.image_encoder)
+        text_encoder = type(self.model.text_encoder)
+        if image_encoder is not ViT:
+            image = f"{image_encoder.__name__}, to tokens of width {config.image_width}; {pixels}"
+        if text_encoder is not TextEncoder:
+            text = f"{text_encoder.__name__}, to tokens of width {config.text_width}; {pieces}"
+        parts = {"image_encoder": image, "text_encoder": text,
+                 "fusion": f"{config.fusion_depth} layers"}
+        lines = [f"ALBEF from {self.path}, preset {config.name}{of_task}: {total:.2f}M parameters"]
+        for part, words in parts.items():
+            title = part.replace("_", " ")
+            lines.append(f"  {title:13} {counts.get(part, 0) / 1e6:7.2f}M  {words}")
+        lines.append(f"  shared space of {config.embed_dim}; "
+                     f"temperature {self.model.temperature.item():.3f}")
+        if self.absent:
+            lines.append(f"  the file has no {', '.join(sorted(self.absent))}, as is right for "
+                         f"{self.task}")
+        if self.untrained:
+            lines.append(f"  its training never reached {', '.join(self.untrained)}, left at "
+                         "random initialisation")
+        if self.step is not None:
+            lines.append("  not trained to the end: "
+                         f"weights after step {self.step:,} of {config.steps:,}")
+        return "\n".join(lines)
 
 
 def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
     """Read a run folder, or "tiny", the shipped one: its ALBEF, on the CPU, in evaluation mode.
 
     If training was stopped or still goes on, the weights are those of the last checkpoint: a
-    warning in the log names its step, as `summary` does.
+    warning in the log names its step, as `print(run)` does.
     build: config -> an untrained model, if it isn't `ALBEF(config)`, such as for another encoder
     Raises ValueError that says what is missing or damaged, and what to do.
     """

@@ -28,8 +28,7 @@ from minalbef.ema import make_teacher
 from minalbef.layers import record_weights
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.predict import predict
-from minalbef.run import Run, load, summary
-from minalbef.tasks.table import TASKS
+from minalbef.run import Run, load
 from minalbef.tokenizer import Tokenizer
 from runs import change_settings, write_weights
 
@@ -231,26 +230,8 @@ def test_attention_is_each_words_share_of_the_picture_and_explain_is_predicts_ma
 
 def test_summary_counts_the_parameters(made, folder):
     total = sum(p.numel() for p in made[0].parameters())
-    text = load(folder).summary()
+    text = str(load(folder))
     assert f"{total / 1e6:.2f}M parameters" in text and str(folder) in text and "9 patches" in text
-
-
-@pytest.mark.parametrize("task, of, layers", [("nlvr2", "head", 4), ("vqa", "decoder", 2), ("entailment", "head", 2),
-                                              ("text_assignment", "head", 4), ("retrieval", "", 2)])
-def test_a_run_of_any_task_is_summed_up_part_by_part(made, tmp_path, task, of, layers):
-    model = TASKS[task].module(replace(small(), fusion_depth=2, vocab_size=len(made[1]))).student
-    save(tmp_path, model, made[1], task=task)
-    said = summary(tmp_path)
-    total, fusion = (sum(p.numel() for p in part.parameters()) / 1e6
-                     for part in (model, getattr(model, "albef", model).fusion))
-    assert f"task {task}: {total:.2f}M parameters" in said.splitlines()[0]
-    assert f"fusion        {fusion:7.2f}M  {layers} layers" in said
-    assert (f"\n  {of} " in said) == bool(of) and "shared space" in said
-    weights = load_file(tmp_path / "model.safetensors")
-    without = {name: value for name, value in weights.items() if "fusion" not in name}
-    write_weights(tmp_path / "model.safetensors", without)
-    with pytest.raises(ValueError, match="does not fit the model: missing .*fusion.layers.0"):
-        summary(tmp_path)
 
 
 def test_what_python_prints_of_a_run_fits_on_a_line(made, folder):

@@ -8,7 +8,6 @@ import minalbef
 from helpers import Batches, same_state, small, texts
 from minalbef import ALBEF, encoders, train
 from minalbef.pretrain import Pretrain
-from minalbef.run import summary
 from minalbef.tokenizer import Tokenizer
 
 CONFIG = small()
@@ -146,8 +145,6 @@ def test_a_run_with_a_text_encoder_of_ones_own_says_so(trained):
     folder = trained[2]
     with pytest.raises(ValueError, match="not fit the model: missing text_encoder.*minalbef.load.RUN, build="):
         minalbef.load(folder)
-    loaded = minalbef.load(folder, build=build).summary()
+    loaded = str(minalbef.load(folder, build=build))
     assert "text encoder" in loaded and "CausalLM, to tokens of width 48; 64 word pieces" in loaded
-    unbuilt = summary(folder)
-    assert "an encoder of your own, to tokens of width 48; 64 word pieces" in unbuilt
-    assert "2 layers of width" in unbuilt.splitlines()[1] or "layers of width 32" in unbuilt.splitlines()[1]
+    assert "layers of width 32" in loaded.splitlines()[1]

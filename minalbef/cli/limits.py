@@ -1,16 +1,11 @@
-"""What the command line takes: ranges of numbers, and which flags go together."""
+"""What flags take: numbers in a range, lists, and only those that fit the data."""
 import functools
 import inspect
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from minalbef.config import RANGES, check_range
-
-LOG = logging.getLogger("minalbef")
-# flags of the version before; the next one forgets them
-RENAMED = {"--exam": "--size", "--rival": "--baseline"}
 
 # (least, most) by flag; a flag named like a field of Config has that field's range
 LIMITS = RANGES | {
@@ -30,32 +25,31 @@ LIMITS = RANGES | {
     "photo": RANGES["image_size"],
     "sizes": RANGES["image_size"],
 }
+# a command's sections of flags, and what they are of use on
+SECTIONS = {
+    "scenes": "the embedded scenes alone; leave it out with --data",
+    "sets": "prepared sets alone; name one with --data, such as --data prepared/coco, or leave "
+            "it out",
+}
 
 
 def checked(command: Callable) -> Callable:
     """The command, with its flags checked before it begins.
 
-    Raises ValueError for a number outside LIMITS, and for flags that don't fit together: those of
-    its section `scenes` are for the embedded scenes alone, those of `sets` for prepared sets, which
-    --data names.
+    Raises ValueError for a number outside LIMITS, and for flags of one of the SECTIONS without the
+    data that they are for.
     """
     @functools.wraps(command)
     def call(*args: Any, **options: Any) -> Any:
         flags = dict(inspect.signature(command).bind(*args, **options).arguments)
-        sections = {}
-        for name in ("scenes", "sets"):
-            if is_dataclass(flags.get(name)):
-                sections[name] = flags.pop(name)
+        useless = "scenes" if flags.get("data") else "sets"
         values = dict(flags)
-        for section in sections.values():
-            values |= vars(section)
+        for name in SECTIONS:
+            if is_dataclass(flags.get(name)):
+                values |= vars(values.pop(name))
         check_numbers(values)
-        if flags.get("data"):
-            refuse_changed(sections.get("scenes"), "the embedded scenes alone; leave it out "
-                                                   "with --data")
-        else:
-            refuse_changed(sections.get("sets"), "prepared sets alone; name one with --data, such "
-                                                 "as --data prepared/coco, or leave it out")
+        if is_dataclass(flags.get(useless)):
+            refuse_changed(flags[useless], SECTIONS[useless])
         return command(*args, **options)
     return call
 
@@ -70,8 +64,6 @@ def check_numbers(values: Mapping[str, Any]) -> None:
 
 def refuse_changed(section: Any, purpose: str) -> None:
     """Raises ValueError for a section's flags that differ from their defaults: of use on what."""
-    if section is None:
-        return
     names = []
     for item in fields(section):
         if getattr(section, item.name) != item.default:
@@ -80,18 +72,46 @@ def refuse_changed(section: Any, purpose: str) -> None:
         raise ValueError(f"{', '.join(names)}: of use on {purpose}")
 
 
-def current_flags(words: Sequence[str]) -> list[str]:
-    """A command line with today's flags in place of RENAMED ones, each with a note."""
-    current = []
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name in RENAMED:
-            LOG.warning("%s is now %s; the next version won't know %s", name, RENAMED[name], name)
-            name = RENAMED[name]
-        current.append(name + equals + value)
-    return current
-
-
 def flag(name: str) -> str:
     """A parameter of a command as a user writes it."""
     return "--from" if name == "source" else f"--{name.replace('_', '-')}"
+
+
+def list_flags(command: Callable) -> set[str]:
+    """The flags of a command, or of one of its sections, that take a list."""
+    hints = get_type_hints(command)
+    flags = set()
+    for name, parameter in inspect.signature(command).parameters.items():
+        if is_dataclass(hints[name]):
+            flags |= list_flags(hints[name])
+        elif get_origin(hints[name]) is tuple and parameter.kind != parameter.POSITIONAL_ONLY:
+            flags.add(flag(name))
+    return flags
+
+
+def join_lists(words: Sequence[str], flags: set[str]) -> list[str]:
+    """A command line with each of the flags once, with the values of all its occurrences.
+
+    Of `--data A --data B` tyro would take B alone.
+    Raises ValueError for a flag without a value.
+    """
+    values: dict[str, list[str]] = {}            # by flag
+    rest: list[str] = []
+    current = rest                               # the list that a value belongs to
+    for word in words:
+        name, equals, value = word.partition("=")
+        name = name.replace("_", "-")            # tyro reads both
+        if name not in flags:
+            if word.startswith("--"):
+                current = rest
+            current.append(word)
+            continue
+        current = values.setdefault(name, [])
+        if equals:                               # what follows isn't the flag's
+            current.append(value)
+            current = rest
+    for name, items in values.items():
+        if not items:
+            raise ValueError(f"{name} has no value; name at least one after it, or leave it out")
+        rest += [name, *items]
+    return rest

@@ -4,6 +4,7 @@ A command imports what it needs when it runs: torch takes longer than --help.
 """
 import argparse
 import importlib.metadata
+import inspect
 import logging
 import os
 import re
@@ -12,242 +13,27 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 import minalbef
-from minalbef.cli import next_steps
 from minalbef.cli.bench import BENCHES, bench
 from minalbef.cli.full_size import convert, prepare
-from minalbef.cli.limits import checked, current_flags
-from minalbef.cli.lists import join_lists, list_flags
-from minalbef.cli.names import fill_in
-from minalbef.cli.options import options
-from minalbef.cli.pictures import explore_pictures, export, index, search
-from minalbef.cli.train import Changes, Flags, From, finetune, pretrain, source_of, tune
+from minalbef.cli.help import describe_commands, describe_options, fill_in
+from minalbef.cli.limits import checked, join_lists, list_flags
+from minalbef.cli.measure import doctor, evaluate
+from minalbef.cli.train import demo, finetune, pretrain
+from minalbef.cli.use import explore, export, predict, search
 from minalbef.config import nearest, printable
 
-ABOUT = """ALBEF, rebuilt minimal, faithful and fast.
+ABOUT = """ALBEF, rebuilt minimal, faithful and fast. `minalbef COMMAND --help` shows its flags.
 
 Every command takes --quiet (no progress bar), --log-level LEVEL and --debug (an error with its
 traceback), too."""
-# commands of older versions -> the scripts that took their place
-MOVED = {
-    "ablate": "ablate.py",
-    "bench effects": "effects.py",
-    "bench learn": "learn.py",
-    "bench tasks": "tasks.py",
-}
 NARROWEST = 40                        # columns; in fewer, tyro never ends to draw its boxes
 TYRO = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
-
-
-def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"),
-         processes: int | None = None, size: float = 1.0) -> None:
-    """The main job: warm start, pretraining, evaluation, and a page that shows the results.
-
-    Args:
-        changes: options of the preset to change, such as batch=32 lr=1e-3
-        preset: where to start
-        run: the folder to write
-        processes: how many to train in, one thread each; by default one a GPU, or two on a CPU,
-            or the most that can share a batch
-        size: share of the test set, for a quick look
-    """
-    from minalbef.recipes.launch import launch
-    from minalbef.recipes.pretrain import count_processes, settings
-    config = settings(preset, changes)   # refuses a wrong option before any process starts
-    if processes is None:
-        processes = count_processes(config)
-    status = launch(["pretrain", *changes, "--preset", preset, "--run", str(run)], processes)
-    if status:
-        raise SystemExit(status)
-    evaluate(str(run), scenes=EvaluateScenes(size=size))
-
-
-@dataclass(frozen=True)
-class EvaluateScenes:
-    """Of the embedded scenes, which are evaluated without --data."""
-
-    source: From = None
-    """the pretrained run that a task's began from; by default as for finetune"""
-    size: float = 1.0
-    """share of the test set, for a quick look"""
-    among: int | None = None
-    """how many scenes a caption is ranked among: 500, or 5000 for `small`"""
-    split: Literal["test", "validation"] = "test"
-    """validation while you tune"""
-    pairs: bool = False
-    """minimal pairs alone, with Winoground's scores by ITC, ITM and both"""
-
-
-@dataclass(frozen=True)
-class EvaluateSets:
-    """Of a prepared set, which --data names."""
-
-    answers: Path | None = None
-    """VQA: the list to choose from, by default the set's"""
-    free: bool = False
-    """VQA: write the answer instead"""
-    top: int = 0
-    """candidates of the second stage; 0: the paper's for the set"""
-    layer: int | Literal["all"] | None = None
-    """grounding: fusion's layer, an index from 0; by default the middle"""
-    image_size: int | None = None
-    """side of the images in pixels, by default the run's"""
-    original: bool = False
-    """score as the original does: VQA's first word twice, no overlap below a pixel"""
-    tuned_on: tuple[str, ...] = ()
-    """sets that a converted run was trained on: they name the protocol"""
-    batch: int = 32
-    """records that are read at once"""
-    workers: int = 0
-    """processes that open images ahead"""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """of products; auto: bf16 where a GPU has it"""
-
-
-def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | None = None,
-             seed: int = 0, scenes: Flags[EvaluateScenes] = EvaluateScenes(),
-             sets: Flags[EvaluateSets] = EvaluateSets()) -> None:
-    """Evaluate a run on unseen scenes, or on a prepared set (there also under torchrun -m --).
-
-    Args:
-        what: the run folder; or a task, whose run is runs/TASK
-        data: the prepared split, such as prepared/coco/test; what it holds says the task
-        out: the folder to write; by default RUN, or within it for a set or a part of the test
-        seed: of the freshly drawn test set
-    """
-    from minalbef import checkpoint
-    from minalbef.recipes import evaluate as recipe
-    from minalbef.recipes import report
-    from minalbef.tasks.table import TASKS
-    if scenes.among is not None and scenes.among < 10:
-        raise ValueError(f"--among {scenes.among}: must be at least 10, as many as ITM re-ranks; "
-                         "the default is 500")
-    run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
-    if data:
-        options = dict(vars(sets))
-        options["tuned"] = options.pop("tuned_on")
-        figures = recipe.evaluate_set(run, data, out=out, command=report.command(), **options)
-        if figures:                              # in the first process
-            print(recipe.table(figures))
-            next_steps.announce(next_steps.predict_with(figures["task"], run))
-    elif scenes.pairs:
-        if scenes.among or scenes.source:
-            raise ValueError("--among and --from: of no use with --pairs; leave them out")
-        figures = recipe.evaluate_pairs(run, report.command(), seed, scenes.size, scenes.split, out)
-        print(recipe.table(figures))
-        next_steps.announce(f"explore {run}", "change a scene and a sentence yourself")
-    else:
-        evaluate_on_scenes(run, seed, scenes, out)
-
-
-def evaluate_on_scenes(run: Path, seed: int, scenes: EvaluateScenes, out: Path | None) -> None:
-    """Evaluate a run on unseen scenes; of a pretrained run, also write the page of its results."""
-    from minalbef.recipes import evaluate as recipe
-    from minalbef.recipes import report
-    from minalbef.scenes import tables
-    from minalbef.viz import page
-    whole = (scenes.size, seed, scenes.among, scenes.split) == (1.0, 0, None, "test")
-    out = out or report.output_folder(run, whole)
-    source = scenes.source
-    if source is None:
-        try:
-            source = report.report_of(run).get("source") or None
-        except ValueError as error:              # a damaged report, which is made anew
-            logging.getLogger("minalbef").warning("%s", error)
-    figures = recipe.evaluate_run(run, report.command(), source_of(source), seed, scenes.size,
-                                  scenes.split, scenes.among, out)
-    if figures["task"] != "pretrain":
-        print(tables.task_table([figures]))
-        next_steps.announce(next_steps.predict_with(figures["task"], run))
-        return
-    page.write_page(run, figures, out)
-    print(tables.summary_table(figures))
-    print(f"\n{out}/report.html shows what was learnt")
-    next_steps.announce(f'search "a red apple left of a cat" --run {run}')
-
-
-def explore(run: Path | None = None, /, images: Path | None = None,
-            out: Path | None = None) -> None:
-    """Write a page to explore a model in a browser.
-
-    Move objects, type sentences, watch its answers. Where the run folder has checkpoints, step_0190
-    and so on, a file beside the page plays its training back. With --images, search and ask about
-    your own images: `minalbef explore runs/own --images FOLDER`.
-
-    Args:
-        run: the run folder; by default runs/demo, or else the shipped model
-        images: a folder of up to 500 images, for a page of them in place of scenes
-        out: by default explorer.html, or pictures.html, in the run folder (of `tiny`, runs/tiny)
-    """
-    from minalbef.recipes import report
-    model = minalbef.load(source_of(run))
-    folder = report.output_folder(model.path)
-    if images is None:
-        from minalbef.viz import explorer, playback
-        out = out or folder / "explorer.html"
-        alone = explorer.write_explorer(model, out)
-        if playback.checkpoints_of(model):
-            script = explorer.script_beside(out)
-            print(f"{script} holds the run's checkpoints; keep it beside the page")
-        print(f"open {out} in a browser" + (f"; one model answers there: {alone}" if alone else ""))
-    else:
-        out = out or folder / "pictures.html"
-        explore_pictures(model, images, out)
-
-
-def predict(task: str, /, image: tuple[Path, ...], text: str, run: Path | None = None,
-            out: Path | None = None, boxes: tuple[tuple[float, float, float, float], ...] = ()
-            ) -> None:
-    """Ask a fine-tuned model about your own images, and draw where it looked.
-
-    Args:
-        task: what to ask: {predicting_tasks}
-        image: the image; for {of_two_images} two, the left one first
-        text: {texts}, such as "{example}"
-        run: by default runs/TASK; for {of_pretrained} else runs/demo or the shipped model
-        out: the figure to write; by default answer.png in the run folder (of `tiny`, runs/tiny)
-        boxes: for {of_boxes}, the boxes to choose among, each x y width height in pixels
-    """
-    from minalbef.recipes import predict as predictor
-    evaluates = predictor.find_predicting_task(task).evaluates
-    if run is None:
-        run = Path("runs", task)
-        if "pretrain" in evaluates and not run.exists():
-            run = source_of(None)
-    print(predictor.main(task, image, text, run, out, boxes or None))
-
-
-def summary(run: Path, /) -> None:
-    """What a run folder holds.
-
-    Args:
-        run: the run folder
-    """
-    from minalbef.run import summary as describe
-    print(describe(run))
-
-
-def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),
-           number: int = 500) -> None:
-    """What is wrong with a run: its losses, its captions and images, and what it finds.
-
-    docs/losses.md says what is normal.
-
-    Args:
-        run: the run folder
-        data: the prepared sets it was trained on; none for a run of scenes
-        number: how many pairs to look at, of training and of validation
-    """
-    from minalbef.recipes.doctor import examine
-    diagnosis = examine(run, data, number)
-    print("\n".join(map(printable, str(diagnosis).split("\n"))))
-    next_steps.announce(next_steps.after_doctor(diagnosis, data))
 
 
 def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = False,
@@ -295,9 +81,19 @@ def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = 
         run(*pytest, "-m", "not slow", *tests, *map(str, chapters))
 
 
-COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in (
-    demo, pretrain, evaluate, finetune, options, tune, predict, search, index, explore, summary,
-    doctor, convert, export, prepare, bench, test)}
+def commands_of(*functions: Callable) -> dict[str, Callable]:
+    """Commands by name, with their flags checked before they begin."""
+    return {function.__name__.replace("_", "-"): checked(function) for function in functions}
+
+
+GROUPS = {
+    "begin": commands_of(demo, test),
+    "data": commands_of(prepare, convert),
+    "train": commands_of(pretrain, finetune),
+    "use": commands_of(search, predict, explore, export),
+    "measure": commands_of(evaluate, doctor, bench),
+}
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
 def describe_loss(text: str) -> tuple[str, int] | None:
@@ -409,26 +205,28 @@ def run_script(command: Callable) -> None:
 
 
 def call_command(words: list[str]) -> None:
-    """Call the command that the words name.
-
-    Raises ValueError for a command that has moved, or that does not exist.
-    """
-    for command in (" ".join(words[:1]), " ".join(words[:2])):
-        if command in MOVED:
-            raise ValueError(f"`minalbef {command}` is a script now, with the same options: in a "
-                             "checkout of minalbef, call `python notebooks/experiments/"
-                             f"{MOVED[command]}`")
-    if words and words[0] in COMMANDS and {"-h", "--help"} & {*words}:
-        fill_in(COMMANDS[words[0]])
-    if words and words[0] not in COMMANDS and not words[0].startswith("-"):
+    """Call the command that the words name. Raises ValueError for one that does not exist."""
+    name = words[0] if words else "--help"
+    if name in ("-h", "--help"):
+        print(f"usage: minalbef COMMAND ...\n\n{ABOUT}\n{describe_commands(GROUPS)}")
+        return
+    command = COMMANDS.get(name)
+    if command is None and not name.startswith("-"):
         names = ", ".join(COMMANDS)
-        raise ValueError(f"no command {words[0]!r}{nearest(words[0], COMMANDS)}; there are {names}")
-    words = current_flags(words)
-    for command in (" ".join(words[:1]), " ".join(words[:2])):
-        if command in COMMANDS | BENCHES:
-            words = join_lists(words, list_flags((COMMANDS | BENCHES)[command]))
-    tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=words,
-                                         description=ABOUT, config=TYRO)
+        raise ValueError(f"no command {name!r}{nearest(name, COMMANDS)}; there are {names}")
+    with_options = False
+    if command and {"-h", "--help"} & {*words}:
+        fill_in(command)
+        with_options = "changes" in inspect.signature(command).parameters
+    for title in (name, " ".join(words[:2])):
+        if title in COMMANDS | BENCHES:
+            words = join_lists(words, list_flags((COMMANDS | BENCHES)[title]))
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=words, config=TYRO)
+    except SystemExit:
+        if with_options:
+            print(describe_options())
+        raise
 
 
 def main() -> None:

@@ -63,3 +63,15 @@ def after_doctor(diagnosis: "Diagnosis", data: Sequence[Path]) -> str | None:
         return f"evaluate {diagnosis.folder}"
     folder = place_of(data[0])[0] if data else Path("prepared", "SET")
     return f"evaluate {diagnosis.folder} --data {folder}/test"
+
+
+def after_finetuning(task: str, run: Path, data: Sequence[Path]) -> str:
+    """The evaluation of the best weights, or the task that text assignment prepares for."""
+    from minalbef.datasets.store import place_of
+    from minalbef.evaluation.validation import BEST
+    from minalbef.tasks.table import TASKS
+    for name, other in TASKS.items():
+        if other.pretraining == task:
+            return f"finetune {name} --from {run} --data prepared/{name}"
+    weights = run / BEST if (run / BEST).exists() else run
+    return f"evaluate {weights} --data {place_of(data[0])[0]}/test"

@@ -1,4 +1,4 @@
-"""`minalbef pretrain`, `finetune` and `tune` on the command line."""
+"""`minalbef demo`, `pretrain` and `finetune` on the command line."""
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,31 @@ CHANGE = re.compile(r"\w+=")          # how a change of an option begins
 Section = TypeVar("Section")
 # a section, whose flags go without its name
 Flags = Annotated[Section, tyro.conf.OmitArgPrefixes]
+
+
+def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"),
+         processes: int | None = None, size: float = 1.0) -> None:
+    """Train a small ALBEF in minutes, evaluate it, and write a page that shows the results.
+
+    Warm start, pretraining and evaluation on the embedded scenes.
+
+    Args:
+        changes: options of the preset to change, such as batch=32 lr=1e-3
+        preset: where to start
+        run: the folder to write
+        processes: how many to train in, one thread each; by default one a GPU, or two on a CPU,
+            or the most that can share a batch
+        size: share of the test set, for a quick look
+    """
+    from minalbef.cli.measure import EvaluateScenes, evaluate
+    from minalbef.recipes import launch
+    from minalbef.recipes.pretrain import count_processes, settings
+    config = settings(preset, changes)   # refuses a wrong option before any process starts
+    if processes is None:
+        processes = count_processes(config)
+    words = ["pretrain", *changes, "--preset", preset, "--run", str(run)]
+    launch.launch_or_exit(words, processes)
+    evaluate(str(run), scenes=EvaluateScenes(size=size))
 
 
 @dataclass(frozen=True)
@@ -70,6 +95,8 @@ class FinetuneScenes:
     """how many to train in, one thread each; by default one a GPU, two on a CPU"""
     size: float = 1.0
     """share of the test set, for a quick look"""
+    no_evaluate: bool = False
+    """only train the task, or the one of --baselines, in this process or torchrun's"""
 
 
 @dataclass(frozen=True)
@@ -101,54 +128,44 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         run: the folder to write, by default runs/TASK
         data: sets of `minalbef prepare`, or splits of them, such as prepared/coco
     """
-    from minalbef.datasets.store import place_of
-    from minalbef.evaluation.validation import BEST
-    from minalbef.recipes import evaluate, report
     from minalbef.recipes import finetune as recipe
-    from minalbef.scenes import tables
-    from minalbef.tasks.table import TASKS
     data, changes = part_changes(data, changes)
     source = source_of(source)
     run = run or Path("runs", task)
     if not data:
-        recipe.tune_all(task, source, run, changes, scenes.baselines, scenes.processes)
-        out = report.output_folder(run, scenes.size == 1)
-        figures = evaluate.evaluate_run(run, report.command(), source, size=scenes.size, out=out)
-        print(tables.task_table([figures]))
-        next_steps.announce(next_steps.predict_with(task, run))
+        finetune_on_scenes(task, changes, source, run, scenes)
         return
     config = recipe.settings(task, source, changes, data, sets.preset)
     recipe.finetune(task, source, run, config, data, workers=sets.workers, most_bad=sets.most_bad,
                     freeze=sets.freeze)
     if next_steps.ends_here():
-        weights = run / BEST if (run / BEST).exists() else run
-        following = f"evaluate {weights} --data {place_of(data[0])[0]}/test"
-        for name, other in TASKS.items():
-            if other.pretraining == task:
-                following = f"finetune {name} --from {run} --data prepared/{name}"
-        next_steps.announce(following)
+        next_steps.announce(next_steps.after_finetuning(task, run, data))
 
 
-def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None,
-         baseline: str = "") -> None:
-    """The training of `finetune`, without evaluation.
-
-    In several processes: torchrun -m -- minalbef tune.
-
-    Args:
-        task: {scene_tasks}
-        changes: options to change
-        source: the pretrained run to start from; by default runs/demo, or else the shipped model
-        run: the folder to write, by default runs/TASK
-        baseline: a baseline of the task to train instead
-    """
+def finetune_on_scenes(task: str, changes: tuple[str, ...], source: Path, run: Path,
+                       scenes: FinetuneScenes) -> None:
+    """Fine-tune on the embedded scenes, and evaluate unless the flags say otherwise."""
+    from minalbef.recipes import evaluate, report
     from minalbef.recipes import finetune as recipe
-    source = source_of(source)
-    run = run or Path("runs", task)
-    config = recipe.settings(task, source, changes)
-    recipe.finetune(task, source, run, config, baseline=baseline)
-    if next_steps.ends_here() and not baseline:
-        next_steps.announce(f"evaluate {run} --from {source}")
+    from minalbef.scenes import tables
+    if scenes.no_evaluate:
+        if scenes.processes or scenes.size != 1:
+            raise ValueError("--processes and --size: of no use with --no-evaluate; leave them "
+                             "out (several processes: torchrun -m -- minalbef finetune)")
+        if len(scenes.baselines) > 1:
+            raise ValueError(f"--baselines {' '.join(scenes.baselines)}: with --no-evaluate, one "
+                             "model is trained; name one baseline, or none for the task itself")
+        baseline = "".join(scenes.baselines)
+        config = recipe.settings(task, source, changes)
+        recipe.finetune(task, source, run, config, baseline=baseline)
+        if next_steps.ends_here() and not baseline:
+            next_steps.announce(f"evaluate {run} --from {source}")
+        return
+    recipe.finetune_with_baselines(task, source, run, changes, scenes.baselines, scenes.processes)
+    out = report.output_folder(run, scenes.size == 1)
+    figures = evaluate.evaluate_run(run, report.command(), source, size=scenes.size, out=out)
+    print(tables.task_table([figures]))
+    next_steps.announce(next_steps.predict_with(task, run))
 
 
 def part_changes(data: tuple[Path, ...],

@@ -396,8 +396,8 @@ def trained_baselines(task: str, *names: str) -> dict[str, dict[str, Any]]:
     return baselines
 
 
-def tune_all(task: str, source: Path, folder: Path, changes: tuple[str, ...] = (),
-             baselines: tuple[str, ...] = (), processes: int | None = None) -> None:
+def finetune_with_baselines(task: str, source: Path, folder: Path, changes: tuple[str, ...] = (),
+                            baselines: tuple[str, ...] = (), processes: int | None = None) -> None:
     """Train a task on scenes, and baselines of it, each in several processes.
 
     baselines: their names, or "all". processes: by default `count_processes`
@@ -410,10 +410,10 @@ def tune_all(task: str, source: Path, folder: Path, changes: tuple[str, ...] = (
         names = list(available)
     if processes is None:
         processes = count_processes(task, config)
-    arguments = ["tune", task, *changes, "--from", str(source), "--run"]
-    run_launch([*arguments, str(folder)], processes)
+    words = ["finetune", task, *changes, "--from", str(source), "--no-evaluate", "--run"]
+    launch.launch_or_exit([*words, str(folder)], processes)
     for name in dict.fromkeys(names):
-        run_launch([*arguments, str(folder / name), "--baseline", name], processes)
+        launch.launch_or_exit([*words, str(folder / name), "--baselines", name], processes)
 
 
 def count_processes(task: str, config: Config) -> int:
@@ -423,10 +423,3 @@ def count_processes(task: str, config: Config) -> int:
     if TASKS[task].pretraining:
         batches.append((config.batch, least_rows(config)))
     return launch.fitting_processes(*batches)
-
-
-def run_launch(arguments: list[str], processes: int) -> None:
-    """Run a command of minalbef in several processes. Raises SystemExit where it failed."""
-    status = launch.launch(arguments, processes)
-    if status:
-        raise SystemExit(status)

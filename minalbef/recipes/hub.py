@@ -93,7 +93,7 @@ class HubRun(Run, ModelHubMixin, library_name="minalbef", tags=["albef", "image-
         about = self._hub_mixin_info.model_card_data.to_dict() | {"license": license}
         return ModelCard.from_template(ModelCardData(**about), template_str=CARD, run=self,
                                        reports=reports, figures=figures,
-                                       summary=self.summary().replace(f" from {self.path}", ""))
+                                       summary=str(self).replace(f" from {self.path}", ""))
 
 
 def figures(report: dict) -> str:

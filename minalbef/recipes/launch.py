@@ -86,6 +86,13 @@ def launch(arguments: list[str], processes: int) -> int:
     return 128 - code if code < 0 else max(codes)        # negative: a signal killed it
 
 
+def launch_or_exit(arguments: list[str], processes: int) -> None:
+    """`launch`, which raises SystemExit where training failed."""
+    status = launch(arguments, processes)
+    if status:
+        raise SystemExit(status)
+
+
 def default_processes() -> int:
     """One per GPU; without a GPU two, or one where there is one core."""
     if torch.cuda.device_count():

@@ -1,8 +1,9 @@
 """Search for scenes, for images or for texts: ranked by similarity, the best re-ranked by ITM."""
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,16 +12,19 @@ from torch import Tensor
 
 from emojiscenes.scenes import Drawn, Scenes, paint
 from minalbef.config import printable
-from minalbef.data import list_images, open_image
+from minalbef.data import open_image
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
+from minalbef.recipes.features import embed_folder
 from minalbef.recipes.report import similarity_weight
 from minalbef.recipes.vocabulary import trained_words
 from minalbef.run import Run
 from minalbef.scenes import questions
 from minalbef.tokenizer import clean, excerpt
 from minalbef.viz.plots import Plot, gallery, shorten, wrap
+from minalbef.writing import restate
 
+LOG = logging.getLogger("minalbef")
 FIRST = 32                            # the best by similarity, which fusion, far slower, re-ranks
 CAPTIONS = 5000                       # of training: enough to contain every word of the grammar
 SIDE = 144                            # pixels of an image in the figure
@@ -102,15 +106,19 @@ def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hi
 
 
 def search_images(run: Run, sentence: str, images: Path, top: int = 8) -> list[Hit]:
-    """The `top` best images of a folder and its subfolders, as `search` ranks scenes."""
-    paths = cast(list[Path], list_images(images))                # of a folder they are paths
-    features = run.embed_images(paths, quiet=False)
-    return search_features(run, sentence, paths, features, images, top)
+    """The `top` best images of a folder and its subfolders, as `search` ranks scenes.
+
+    Those that can't be read are left out, with a warning.
+    """
+    folder, paths, features, broken = embed_folder(run, images)
+    for reason in broken:
+        LOG.warning("left out: %s", reason)
+    return search_features(run, sentence, paths, features, folder, top)
 
 
 def search_features(run: Run, sentence: str, paths: list[Path], features: Tensor, folder: Path,
                     top: int = 8) -> list[Hit]:
-    """`search_images`, given the images' features (images, e), such as from an index."""
+    """`search_images`, given the images' features (images, e), such as `embed_folder`'s."""
     sim = run.embed_texts(sentence)[0] @ features.to(run.device).T                # (images,)
     hits = []
     for i, similarity, match, score in rank_candidates(
@@ -118,6 +126,14 @@ def search_features(run: Run, sentence: str, paths: list[Path], features: Tensor
         title = paths[i].relative_to(folder).as_posix()
         hits.append(Hit(similarity, match, score, title, path=paths[i]))
     return hits
+
+
+def read_texts(file: Path) -> list[str]:
+    """The texts of a file, one per line. Raises ValueError for a file that isn't text."""
+    with restate(f"{file} cannot be read", "it must be text in UTF-8, one per line", OSError,
+                 UnicodeDecodeError):
+        lines = file.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.strip()]
 
 
 def search_texts(run: Run, image: Path, texts: list[str], top: int = 8) -> list[Hit]:

@@ -10,7 +10,7 @@ import pytest
 
 from commands import call
 from minalbef.cli import main as command_line
-from minalbef.cli.lists import join_lists
+from minalbef.cli.limits import join_lists
 
 COMMANDS = {name: inspect.unwrap(command) for name, command in (command_line.COMMANDS | command_line.BENCHES).items()
             if name != "bench"}

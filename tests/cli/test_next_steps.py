@@ -22,6 +22,7 @@ def suggestions() -> set[str]:
     found = [next_steps.after_preparing(name, FOLDER) for name in ("pairs", *SETS)]
     found += [next_steps.predict_with(name, RUN) for name in TASKS]
     found += [next_steps.after_doctor(examine("tiny"), ())]
+    found += [next_steps.after_finetuning(name, RUN, [FOLDER]) for name in TASKS]
     return {command for command in found if command}
 
 
@@ -65,6 +66,14 @@ def test_a_finding_ends_in_its_own_advice(tmp_path):
     (tmp_path / "about.json").write_text("{}", encoding="utf-8")
     assert next_steps.after_doctor(sets, (tmp_path / "train",)).endswith(f"--data {tmp_path}/test")
     assert next_steps.after_doctor(sets, ()).endswith(f"--data {Path('prepared', 'SET')}/test")
+
+
+def test_text_assignment_is_for_nlvr2_and_the_best_weights_are_evaluated(tmp_path):
+    following = next_steps.after_finetuning("text_assignment", RUN, [FOLDER])
+    assert following.startswith(f"finetune nlvr2 --from {RUN} ")
+    (tmp_path / "best").mkdir()
+    following = next_steps.after_finetuning("vqa", tmp_path, [FOLDER])
+    assert following == f"evaluate {tmp_path / 'best'} --data {FOLDER}/test"
 
 
 def test_training_that_another_command_started_does_not_say_what_comes_next(monkeypatch):

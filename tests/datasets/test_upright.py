@@ -19,8 +19,8 @@ from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.evaluation.loop import How
 from minalbef.recipes import finetune, predict, pretrain
-from minalbef.recipes import index as indexer
 from minalbef.recipes import search as finder
+from minalbef.recipes.features import embed_folder
 from minalbef.run import Run, load
 from minalbef.tasks import retrieval
 from untrained import untrained
@@ -130,7 +130,7 @@ def pixels_of(files, upright: bool) -> torch.Tensor:
 
 @torch.no_grad()
 def test_own_pictures_have_the_same_features_wherever_they_are_read(own_set, tmp_path, monkeypatch):
-    """To the last digit: by training's reader, evaluation, search, index, predict and in Python."""
+    """To the last digit: by training's reader, evaluation, search, predict and in Python."""
     run = run_with(True, tmp_path)
     records = Records(own_set[0], "train")
     files = [record.image.source.path for record in records]
@@ -148,9 +148,9 @@ def test_own_pictures_have_the_same_features_wherever_they_are_read(own_set, tmp
         assert torch.equal(read, pixels)
     features = run.model.image_feature(run.model.encode_image(pixels))
     assert torch.equal(run.embed_images(tmp_path / "mine"), features)
-    indexer.write_index(run, tmp_path / "mine", tmp_path / "index.safetensors")
-    _, paths, indexed, _ = indexer.read_index(run, tmp_path / "index.safetensors")
-    assert paths == files and torch.equal(indexed, features)
+    for _ in range(2):                           # of the images, then of the file that was kept
+        kept = embed_folder(run, tmp_path / "mine", tmp_path)
+        assert kept.paths == files and torch.equal(kept.features, features)
     sim = dict(zip(files, (run.embed_texts("an apple")[0] @ features.T).tolist()))
     hits = finder.search_images(run, "an apple", tmp_path / "mine")
     assert {hit.path: hit.similarity for hit in hits} == sim

@@ -77,7 +77,7 @@ def test_a_tasks_folder_gives_its_albef_and_says_what_that_cannot_do(vocab, tmp_
                                                                        "model.safetensors"}, (
             "the released checkpoints of tasks have neither teacher nor queue")
     run = load(tmp_path / "retrieval")
-    assert run.absent == ("word_head",) and "has no word_head, as is right for retrieval" in run.summary()
+    assert run.absent == ("word_head",) and "has no word_head, as is right for retrieval" in str(run)
     assert run.similarity(picture, "word1").shape == run.match_probability(picture, "word1").shape == (1, 1)
     run = load(tmp_path / "vqa_small")
     assert run.task == "vqa" and run.model.fusion.layers[1].cross.k.weight.equal(

@@ -101,7 +101,7 @@ def test_a_run_answers_about_pictures_and_sentences(demo, tmp_path):
     pictures = [paint(Scenes("test").place(i), 48) for i in range(2)]
     assert run.similarity(pictures, ["an apple", "a cat", "a dog"]).shape == (2, 3)
     assert 0 <= run.match_probability(pictures[0], "an apple").item() <= 1
-    assert "parameters" in run.summary()
+    assert "parameters" in str(run)
     with pytest.raises(ValueError, match="no words"):
         run.similarity(pictures[0], "")
 
@@ -111,7 +111,7 @@ def test_a_run_answers_about_pictures_and_sentences(demo, tmp_path):
     (["pretrain", "batch"], "name=value"),
     (["pretrain", "--preset", "tinny"], "did you mean 'tiny'"),
     (["demo", "image_size=50"], "not a multiple"),
-    (["summary", "nowhere"], "not a run folder"),
+    (["doctor", "nowhere"], "not a run folder"),
     (["search", "an apple", "--run", "nowhere"], "not a run folder"),
 ])
 def test_a_users_mistake_is_answered_in_a_line(arguments, says, monkeypatch, capsys):

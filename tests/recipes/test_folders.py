@@ -16,9 +16,10 @@ from minalbef.albef import ALBEF
 from minalbef.data import data_folder
 from minalbef.datasets.prepare import prepare
 from minalbef.pretrain import Pretrain
-from minalbef.recipes import finetune, index, search
+from minalbef.recipes import finetune, search
 from minalbef.recipes.convert import to_original, to_run
 from minalbef.recipes.evaluate import evaluate_run, evaluate_set
+from minalbef.recipes.features import embed_folder
 from minalbef.recipes.provenance import hash_of, trained_on
 from minalbef.recipes.report import output_folder, read_report, set_folder
 from minalbef.tasks.retrieval import Retrieval
@@ -66,28 +67,25 @@ def test_a_stopped_run_is_loaded_as_of_its_last_checkpoint_and_says_so(run, data
     assert found.step == 3 and same_state(found.model.state_dict(), student(run))
     says = f"{run} is not trained to the end: these are its weights after step 3 of 4"
     assert says in caplog.text
-    assert "not trained to the end: weights after step 3 of 4" in found.summary()
+    assert "not trained to the end: weights after step 3 of 4" in str(found)
     caplog.clear()
     train(run, data, changes=CHANGES)
     found = load(run)
-    assert found.step is None and "the end" not in caplog.text + found.summary()
+    assert found.step is None and "the end" not in caplog.text + str(found)
     assert same_state(found.model.state_dict(), load_file(run / "model.safetensors"))
 
 
-def test_a_stopped_run_is_searched_and_indexed(run, tmp_path):
+def test_a_stopped_run_is_searched_and_its_features_are_kept_for_its_weights_alone(run, tmp_path):
     (tmp_path / "photos").mkdir()
     for name in ("a.png", "b.png"):
         shutil.copy(data_folder() / "tiny" / "example.png", tmp_path / "photos" / name)
     found = load(run)
     found.untrained = ()                         # three steps don't reach every head
-    index.write_index(found, tmp_path / "photos", tmp_path / "index.safetensors")
-    stored = index.read_index(found, tmp_path / "index.safetensors")
-    hits = search.search_features(found, "a cat", stored.paths, stored.features, stored.folder)
-    assert len(hits) == 2
+    first = embed_folder(found, tmp_path / "photos", tmp_path)
+    assert len(search.search_features(found, "a cat", first.paths, first.features, first.folder)) == 2
     other = disturb(load(run).model)
     found.model.load_state_dict(other.state_dict())
-    with pytest.raises(ValueError, match="written with other weights"):
-        index.read_index(found, tmp_path / "index.safetensors")
+    assert not embed_folder(found, tmp_path / "photos", tmp_path).features.equal(first.features)
 
 
 def test_a_report_of_a_stopped_run_names_step_and_data_and_goes_when_it_ends(run, data, tmp_path):

@@ -98,7 +98,7 @@ def test_commands_take_the_hubs_names_and_leave_its_cache_and_your_runs_as_they_
     assert Path("runs", "hf", "somebody", "a-run", "search.png").exists()
     assert sorted(remote("somebody/a-run").iterdir()) == before
     assert (mine / "search.png").read_bytes() == b"of a run of one's own that has the same name"
-    monkeypatch.setattr("sys.argv", ["minalbef", "summary", "hf://somebody/missing"])
+    monkeypatch.setattr("sys.argv", ["minalbef", "doctor", "hf://somebody/missing"])
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from minalbef import distributed, load
-from minalbef.cli import main
+from minalbef.cli.train import demo
 from minalbef.data import data_folder
 from minalbef.recipes import finetune, launch, pretrain
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
@@ -30,9 +30,9 @@ def test_as_many_gpus_train_as_divide_the_batch_and_a_line_says_so(monkeypatch, 
         monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
         caplog.clear()
         with pytest.raises(SystemExit):
-            main.demo(("device=cpu",))
+            demo(("device=cpu",))
         with pytest.raises(SystemExit):
-            finetune.tune_all("nlvr2", TINY, TINY.parent / "never")
+            finetune.finetune_with_baselines("nlvr2", TINY, TINY.parent / "never")
         assert launched[-2:] == [count, count]
         line = f"{gpus} processes can't share 64 rows evenly, so {count} will train"
         assert caplog.messages == [line] * (2 if count < gpus else 0)
@@ -40,9 +40,9 @@ def test_as_many_gpus_train_as_divide_the_batch_and_a_line_says_so(monkeypatch, 
 
 def test_a_number_of_processes_that_a_user_names_is_taken_as_it_is(launched):
     with pytest.raises(SystemExit):
-        main.demo(processes=3)
+        demo(processes=3)
     with pytest.raises(SystemExit):
-        finetune.tune_all("vqa", TINY, TINY.parent / "never", processes=5)
+        finetune.finetune_with_baselines("vqa", TINY, TINY.parent / "never", processes=5)
     assert launched == [3, 5]
 
 

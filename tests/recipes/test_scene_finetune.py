@@ -18,12 +18,12 @@ from emojiscenes.problems import answer_list
 from helpers import small
 from minalbef import checkpoint, distributed, load
 from minalbef.albef import ALBEF
-from minalbef.cli import main
+from minalbef.cli import main, measure
 from minalbef.data import data_folder
 from minalbef.evaluation import answers, intervals
 from minalbef.recipes import finetune, report
 from minalbef.recipes.evaluate import baseline_models, evaluate_run
-from minalbef.recipes.finetune import at_size, settings, tune_all
+from minalbef.recipes.finetune import at_size, finetune_with_baselines, settings
 from minalbef.scenes import tables, task_problems
 from minalbef.scenes.batches import ProblemBatches
 from minalbef.scenes.tasks import grounding as grounding_scenes
@@ -236,11 +236,12 @@ def test_an_evaluation_draws_from_its_split_and_the_report_says_which(monkeypatc
     asked, drawn = [], task_problems.problems
     monkeypatch.setattr(task_problems, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
     shutil.copytree(tuned["entailment"], run := tmp_path / "run")
-    main.evaluate(str(run), seed=7, scenes=main.EvaluateScenes(source=source, size=0.02, split="validation"))
+    measure.evaluate(str(run), seed=7, scenes=measure.EvaluateScenes(source=source, size=0.02, split="validation"))
     found = report.read_report(run / "evaluation")
     assert set(asked) == {("validation", 7)} and (found["split"], found["scenes_seed"]) == ("validation", 7)
     with pytest.raises(ValueError, match="--split: of use on the embedded scenes alone; leave it out with --data"):
-        main.COMMANDS["evaluate"](str(run), scenes=main.EvaluateScenes(split="validation"), data=Path("prepared/coco"))
+        scenes = measure.EvaluateScenes(split="validation")
+        main.COMMANDS["evaluate"](str(run), scenes=scenes, data=Path("prepared/coco"))
 
 
 def test_groundings_map_is_chosen_on_validation_whatever_is_evaluated(monkeypatch):
@@ -304,7 +305,7 @@ def test_what_finetune_cannot_do_is_said_before_it_trains(arguments, message, so
     changes = () if "--baselines" in rest or "--from" in rest else tuple(rest)
     origin = Path("nowhere") if "--from" in rest else source
     with pytest.raises(ValueError) as caught:
-        tune_all(task, origin, Path("never"), changes, baselines)
+        finetune_with_baselines(task, origin, Path("never"), changes, baselines)
     assert message in str(caught.value)
 
 

@@ -74,7 +74,7 @@ def test_a_head_that_no_loss_has_reached_refuses_to_answer_and_what_was_trained_
                 lambda *_: run.explain(scenes[0][0], scenes[1][0]), lambda *_: finder.search(run, "an apple")):
         with pytest.raises(ValueError, match="run never trained its .*fusion.*name a run that trained it"):
             ask(*scenes)
-    assert "its training never reached temperature, fusion, match_head" in run.summary()
+    assert "its training never reached temperature, fusion, match_head" in str(run)
 
 
 def test_commands_refuse_to_match_with_it_and_evaluation_says_so(symmetric, scenes, tmp_path, monkeypatch, capsys,
@@ -121,5 +121,5 @@ def test_all_parts_of_an_ordinary_run_are_trained_and_its_files_say_nothing(tmp_
     pretrain.pretrain(preset("tiny", **SMALL), tmp_path / "run", quiet=True)
     run = load(tmp_path / "run")
     assert run.untrained == () and (tmp_path / "run" / "teacher.safetensors").exists()
-    assert "never reached" not in run.summary()
+    assert "never reached" not in str(run)
     assert checkpoint.read_metadata(tmp_path / "run" / "model.safetensors")["untrained"] == []

@@ -52,7 +52,7 @@ def test_an_encoder_of_timms_trains_and_is_loaded_again(page):
     saved = read_run(runs / "timm")[3][name]
     assert run.model.state_dict()[name].equal(saved)
     assert not ALBEF(run.config).state_dict()[name].equal(saved), "it has not learnt"
-    assert "TimmEncoder, to tokens of width 96" in run.summary()
+    assert "TimmEncoder, to tokens of width 96" in str(run)
 
 
 def test_a_dataset_of_ones_own_trains_a_run(page):

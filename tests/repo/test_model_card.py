@@ -29,7 +29,7 @@ def load_script():
 def write_card(name: str) -> str:
     run = load(DATA / name)
     run.path = Path("data", name)
-    return load_script().card(report.read_report(DATA / name), run.summary(), name)
+    return load_script().card(report.read_report(DATA / name), str(run), name)
 
 
 def relation_by_similarity(name: str, seed: int) -> float:

@@ -112,7 +112,7 @@ def test_a_command_of_a_page_runs(command, tmp_path, monkeypatch):
         print_script = [sys.executable, "-m", *words[:3]]
         script = subprocess.run(print_script, capture_output=True, text=True, check=True)
         subprocess.run(["bash", "-n"], input=script.stdout, text=True, check=True)
-    elif program == "minalbef" and words[1] == "search" and not {"--index", "--texts"} & {*flags}:
+    elif program == "minalbef" and words[1] == "search" and not {"--images", "--texts"} & {*flags}:
         (tmp_path / "data").symlink_to(ROOT / "data")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", words)

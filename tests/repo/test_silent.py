@@ -4,7 +4,6 @@ A case makes a folder in which something is wrong and calls commands; the last o
 `@case("what is wrong", "words that the output must contain")`.
 """
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -170,7 +169,7 @@ def other_heads(folder: Path) -> Outcome:
 def other_opening(folder: Path) -> Outcome:
     run = runs.copy_of("tiny", folder)
     runs.change_json(run / "config.json", upright=False)
-    return call("summary", run)
+    return call("search", "a cat", "--run", run, *QUICK)
 
 
 @case("config.json and tokenizer.json of another run", "model.safetensors was trained with other .* tokenizer was")
@@ -178,14 +177,14 @@ def other_files(folder: Path) -> Outcome:
     run = runs.copy_of("tiny", folder)
     for name in ("config.json", "tokenizer.json"):
         shutil.copy(runs.checkpoint.run_folder("tiny-paper") / name, run)
-    return call("summary", run)
+    return call("search", "a cat", "--run", run, *QUICK)
 
 
 @case("weights that another program wrote", "doesn't say with which settings it was trained")
 def bare_weights(folder: Path) -> Outcome:
     file = runs.copy_of("tiny", folder) / "model.safetensors"
     runs.save_file(runs.load_file(file), file)
-    return call("summary", file.parent)
+    return call("search", "a cat", "--run", file.parent, *QUICK)
 
 
 def search_with_report(folder: Path, text: str | None) -> Outcome:
@@ -233,7 +232,7 @@ def read_file(name: str, folder: Path, text: str | None) -> Outcome:
             return call("search", "a cat", "--run", run, *QUICK)
         if name == "trained_on.json":
             return call("evaluate", run, "--data", prepare_captions(folder, CAPTIONS) / "train")
-        return call("summary", run)
+        return call("search", "a cat", "--run", run, *QUICK)
 
 
 for name in ("config.json", "tokenizer.json", "model.safetensors", "metrics.csv", "trained_on.json", "words.json"):
@@ -261,57 +260,19 @@ def other_record(folder: Path) -> Outcome:
     return read_file("trained_on.json", folder, json.dumps(record))
 
 
-def index_of(folder: Path) -> Path:
-    images, out = runs.photographs(folder / "images"), folder / "a.idx"
-    assert not call("index", images, "--run", "tiny", "--out", out).failed
-    return out
-
-
-def search_index(index: Path, run: str | Path = "tiny") -> Outcome:
-    return call("search", "a cat", "--run", run, "--index", index, "--out", index.with_name("search.png"))
-
-
-for changes, says in (({"folder": 3}, "'folder' is 3 and must be text"), ({"weights": ["x"]}, "'weights' is"),
-                      ({"files": {"0.png": 7, "1.png": 7, "2.png": 7}}, "'0.png' has no size, time and hash"),
-                      ({"files": {}}, "its parts do not fit"), ({"upright": "yes"}, "'upright' is 'yes'")):
-    @case(f"an index whose notes have {changes}", f"a.idx is no index .{says}.*minalbef index FOLDER")
-    def odd_index(folder: Path, changes: dict = changes) -> Outcome:
-        return search_index(runs.change_index(index_of(folder), **changes))
-
-
-@case("an index whose features have another shape", "a.idx has features of 7 numbers, and .*tiny of 64; index .* again")
-def odd_features(folder: Path) -> Outcome:
-    return search_index(runs.change_index(index_of(folder), torch.ones(3, 7)))
-
-
-@case("an index whose features are no numbers", "a.idx is no index .its features are no numbers")
-def no_features(folder: Path) -> Outcome:
-    return search_index(runs.change_index(index_of(folder), torch.full((3, 64), torch.nan)))
-
-
-@case("a pipe in place of an index", "a.idx is no index .it is no file, but a folder, device or pipe")
-def pipe_for_index(folder: Path) -> Outcome:
+def search_folder(folder: Path, text: str | None) -> Outcome:
+    """Search images where the file that keeps their features has another text, None for a pipe."""
+    run = runs.copy_of("tiny", folder)
+    images = runs.photographs(folder / "images")
+    runs.put(run / "images.features.safetensors", text)
     with runs.at_most(60):
-        return search_index(runs.put(folder / "a.idx", None))
+        return call("search", "a cat", "--run", run, "--images", images)
 
 
-@case("an index by other weights", "a.idx was written with other weights than those of .*tiny-paper")
-def other_index(folder: Path) -> Outcome:
-    return search_index(index_of(folder), "tiny-paper")
-
-
-@case("an image that was replaced after it was indexed", "not searched, as changed.*: 1.png")
-def replaced_image(folder: Path) -> Outcome:
-    index = index_of(folder)
-    shutil.copy(folder / "images" / "0.png", folder / "images" / "1.png")
-    return search_index(index)
-
-
-@case("an image that came after the index", "not searched, as changed, vanished or new .*: 3.png")
-def new_image(folder: Path) -> Outcome:
-    index = index_of(folder)
-    runs.photographs(folder / "images", 4)
-    return search_index(index)
+for text in (None, "{}", DEEP):
+    @case(f"in place of features there is {text and text[:9]}", "features.safetensors is damaged .*; remove it")
+    def odd_features(folder: Path, text: str | None = text) -> Outcome:
+        return search_folder(folder, text)
 
 
 @case("a set whose name leads out of the run's folder", r"'../../../x' can't name a folder of results|'set'")
@@ -356,18 +317,9 @@ def first_of_two(folder: Path) -> Outcome:
     return call("pretrain", "--data", folder / "nope1", "--data", folder / "nope2", "--run", folder / "run")
 
 
-@case("an option that doesn't exist", "no option has 'nope'")
+@case("an option that doesn't exist", "no option 'bath' .did you mean 'batch'")
 def unknown_option(folder: Path) -> Outcome:
-    return call("options", "nope")
-
-
-@case("a pipe or a folder as an index", "is no index .it is no file, but a folder, device or pipe")
-def pipe_as_index(folder: Path) -> Outcome:
-    if hasattr(os, "mkfifo"):
-        os.mkfifo(folder / "index")
-    else:
-        (folder / "index").mkdir()
-    return call("search", "an apple", "--index", folder / "index", "--run", "tiny", "--out", folder / "a.png")
+    return call("pretrain", "bath=3", "--run", folder / "run")
 
 
 @case("a file as the folder of an export", "is a file; name a folder")

@@ -26,7 +26,7 @@ assert {path.suffix for path in package.rglob("page.*")} >= {".html", ".css"}
 assert list((package / "viz").glob("explorer*.js"))
 assert (folder / "clipart" / "images.zip").stat().st_size > 1_000_000
 for name in ("tiny", "tiny-paper"):
-    assert minalbef.load(name).path == folder / name
+    assert minalbef.load(name).path == folder / name and str(minalbef.load(name))
 """
 
 

@@ -39,9 +39,9 @@ def commands(steps: int, only: list[str]) -> list[tuple[str, int, list[str]]]:
                       ["pretrain", *SMALL, f"epoch={16 * steps}", "warm_steps=20", "--run", f"pretrain{end}",
                        "--quiet"]))
         cases += [(f"{task}{end}", processes,
-                   ["tune", task, *SMALL, "--from", "tiny", "--run", f"{task}{end}", "--quiet"])
+                   ["finetune", task, "--no-evaluate", *SMALL, "--from", "tiny", "--run", f"{task}{end}", "--quiet"])
                   for task in TASKS]
-    part = ["--exam", "0.1"]          # --size, by the name that older commits know, too
+    part = ["--size", "0.1"]
     cases.append(("evaluate-pretrain", 1, ["evaluate", "tiny", *part]))
     for task in TASKS:
         cases.append((f"evaluate-{task}", 1, ["evaluate", f"{task}-1", "--from", "tiny", *part]))
@@ -119,6 +119,7 @@ def run_here(steps: int, only: list[str]) -> None:
 
     from minalbef import train
     from minalbef.__main__ import main as command_line  # where it is in every layout
+    from minalbef.recipes import finetune
     whole, logged, log = train.fit, train.Log.step, None
 
     def fit(task, batches, config, folder, *rest, **more):
@@ -134,8 +135,11 @@ def run_here(steps: int, only: list[str]) -> None:
         return logged(self, number, losses, norm, *rest, **more)
 
     train.fit, train.Log.step = fit, step
+    older = hasattr(finetune, "tune_all")        # before 2026-12-02, its training was `minalbef tune`
     for case, processes, arguments in commands(steps, only):
         log, said, port = Path(f"{case}.jsonl").resolve(), Path(f"{case}.txt"), free_port()
+        if older and arguments[0] == "finetune":
+            arguments = ["tune", *(word for word in arguments[1:] if word != "--no-evaluate")]
         sys.argv = ["minalbef", *arguments]
         children = {fork(command_line, said, rank, processes, port) for rank in range(processes)}
         while children:

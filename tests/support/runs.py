@@ -1,4 +1,4 @@
-"""Run folders and indices, changed by hand."""
+"""Run folders, changed by hand."""
 
 import json
 import os
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -62,15 +61,6 @@ def photographs(folder: Path, count: int = 3) -> Path:
         pixels = np.random.default_rng(i).integers(0, 256, (20, 24, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.png")
     return folder
-
-
-def change_index(file: Path, features: Tensor | None = None, **changes) -> Path:
-    """Change an index's notes, and its features."""
-    with safe_open(file, "pt") as opened:
-        about = json.loads(opened.metadata()["index"])
-        features = opened.get_tensor("features") if features is None else features
-    save_file({"features": features}, file, {"index": json.dumps(about | changes)})
-    return file
 
 
 def outcome_of(call: Callable[[], object]) -> Outcome:

@@ -1,19 +1,23 @@
-"""An index gives what a search of its folder gives, and knows its run and its pictures."""
+"""Search in a folder: what is read, left out, and kept for the next search."""
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 from torch.testing import assert_close
 
+from commands import call
 from emojiscenes.scenes import Scenes
 from helpers import disturb
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.cli.main import main
+from minalbef.data import list_images
 from minalbef.evaluation.loop import How
-from minalbef.recipes import index as indexer
+from minalbef.recipes import features
 from minalbef.recipes import search as finder
+from minalbef.recipes.features import embed_folder
 from minalbef.run import load
 from untrained import untrained
 
@@ -40,85 +44,81 @@ def photos(run, tmp_path):
     return tmp_path / "photos"
 
 
-def scores(hits):
-    return [(hit.title, round(hit.similarity, 5), round(hit.match, 5)) for hit in hits]
+def search(run, photos, *words):
+    """`minalbef search` in the folder."""
+    return call("search", SENTENCE, "--run", run.path, "--images", photos, "--quiet", *words)
 
 
-def test_a_search_of_the_index_finds_what_a_search_of_the_folder_finds(run, photos, tmp_path):
-    broken = indexer.write_index(run, photos, tmp_path / "index.safetensors")
-    assert list(broken) == ["07.png"] and "07.png cannot be read as an image" in broken["07.png"]
-    folder, paths, features, gone = indexer.read_index(run, tmp_path / "index.safetensors")
-    assert folder == photos and len(paths) == 39 and not gone
-    assert_close(features, run.embed_images(paths), atol=1e-5, rtol=0)
-    (photos / "07.png").unlink()
-    found = finder.search_features(run, SENTENCE, paths, features, folder)
-    assert scores(found) == scores(finder.search_images(run, SENTENCE, photos)) and len(found) == 8
+def test_features_of_a_folder_are_those_of_its_images_and_the_unreadable_are_named(run, photos, tmp_path):
+    folder, paths, vectors, broken = embed_folder(run, photos)
+    assert folder == photos and len(paths) == 39 and photos / "07.png" not in paths
+    assert len(broken) == 1 and "07.png cannot be read as an image" in broken[0]
+    assert_close(vectors, run.embed_images(paths), atol=1e-5, rtol=0)
+    assert not [*tmp_path.glob("*.safetensors")]
 
 
 def test_only_the_best_are_opened_again(run, photos, tmp_path, monkeypatch):
-    indexer.write_index(run, photos, tmp_path / "index.safetensors")
-    _, paths, features, _ = indexer.read_index(run, tmp_path / "index.safetensors")
-    opened, real = [], type(run).transform
-    best = run.similarity(paths, SENTENCE)[:, 0].topk(3).indices
+    embed_folder(run, photos, tmp_path)
+    opened = []
+    transform = type(run).transform
     monkeypatch.setattr(finder, "FIRST", 3)
-    monkeypatch.setattr(type(run), "transform", lambda self, path: opened.append(path) or real(self, path))
-    finder.search_features(run, SENTENCE, paths, features, photos)
+    monkeypatch.setattr(type(run), "transform", lambda self, path: opened.append(path) or transform(self, path))
+    folder, paths, vectors, broken = embed_folder(run, photos, tmp_path)
+    assert not opened and len(broken) == 1
+    best = (run.embed_texts(SENTENCE)[0] @ vectors.T).topk(3).indices
+    finder.search_features(run, SENTENCE, paths, vectors, folder)
     assert set(opened) == {paths[i] for i in best} and len(opened) == 3
 
 
-def test_pictures_that_changed_vanished_or_came_are_named_and_left_out(run, photos, tmp_path, monkeypatch, capsys):
-    out = tmp_path / "index.safetensors"
-    words = ["minalbef", "index", str(photos), "--run", str(run.path), "--out", str(out)]
-    monkeypatch.setattr("sys.argv", words)
-    main()
-    assert "left out: " in (said := capsys.readouterr().out) and "07.png" in said
-    (photos / "03.png").unlink()
+def replace_image(photos):
     Image.new("RGB", (60, 60)).save(photos / "05.png")
-    os.utime(photos / "11.png", ns=(0, 0))
-    Image.new("RGB", (60, 60)).save(photos / "99.png")
-    monkeypatch.setattr("sys.argv", ["minalbef", "search", SENTENCE, "--run", str(run.path), "--index", str(out),
-                                     "--out", str(tmp_path / "search.png")])
-    main()
-    said = capsys.readouterr().out
-    assert "changed, vanished or new since the folder was indexed, which" in said
-    assert ": 03.png, 05.png, 99.png\n" in said, "11.png was only touched, 07.png was named before"
-    assert Image.open(tmp_path / "search.png").width > 500
-    read = {path.name for path in indexer.read_index(run, out).paths}
-    assert {"03.png", "05.png", "07.png"}.isdisjoint(read) and "11.png" in read
-    for path in photos.iterdir():
-        path.unlink()
-    with pytest.raises(ValueError, match="all images of .* have changed or vanished; index .*photos again"):
-        indexer.read_index(run, out)
 
 
-def test_an_index_of_other_weights_is_refused(run, photos, tmp_path):
-    indexer.write_index(run, photos, tmp_path / "index.safetensors")
+@pytest.mark.parametrize("change, count", [
+    (lambda photos: (photos / "03.png").unlink(), 38), (replace_image, 39),
+    (lambda photos: Image.new("RGB", (60, 60)).save(photos / "99.png"), 40),
+    (lambda photos: (photos / "03.png").rename(photos / "98.png"), 39)])
+def test_features_are_computed_again_when_an_image_has_changed_come_or_gone(run, photos, tmp_path, change, count):
+    before = embed_folder(run, photos, tmp_path)
+    change(photos)
+    after = embed_folder(run, photos, tmp_path)
+    assert len(after.paths) == count and not (after.paths == before.paths and after.features.equal(before.features))
+    assert_close(after.features, run.embed_images(after.paths), atol=1e-5, rtol=0)
+
+
+def test_features_of_other_weights_or_settings_are_not_taken(run, photos, tmp_path):
+    first = embed_folder(run, photos, tmp_path).features
     torch.manual_seed(1)
-    checkpoint.save(tmp_path / "other", disturb(ALBEF(run.config)), run.tokenizer)
-    with pytest.raises(ValueError, match="written with other weights than those of .*other: name .*one with --run"):
-        indexer.read_index(load(tmp_path / "other"), tmp_path / "index.safetensors")
+    other = replace(run, model=disturb(ALBEF(run.config)).eval())
+    assert not embed_folder(other, photos, tmp_path).features.equal(first)
+    assert embed_folder(run, photos, tmp_path).features.equal(first)
+    paths = list_images(photos)
+    stored = replace(run, config=replace(run.config, upright=False))
+    assert features.key_of(run, paths) != features.key_of(stored, paths)
 
 
-def test_no_other_file_is_overwritten_or_read_as_an_index(run, photos, tmp_path):
-    model = run.path / "model.safetensors"
-    for ask in (lambda: indexer.write_index(run, photos, model), lambda: indexer.read_index(run, model),
-                lambda: indexer.read_index(run, photos / "notes.txt"),
-                lambda: indexer.read_index(run, tmp_path / "nowhere")):
-        with pytest.raises(ValueError, match="is no index .*`minalbef index FOLDER` writes one"):
-            ask()
-    indexer.write_index(run, photos, tmp_path / "index.safetensors")
-    indexer.write_index(run, photos, tmp_path / "index.safetensors")         # again: allowed
-    photos.rename(tmp_path / "moved")
-    with pytest.raises(ValueError, match="is the index of .*photos; name another file with --out"):
-        indexer.write_index(run, tmp_path / "moved", tmp_path / "index.safetensors")
+def test_a_search_keeps_features_and_finds_the_same_with_them(run, photos, tmp_path, monkeypatch):
+    first = search(run, photos, "--out", tmp_path / "a.png")
+    monkeypatch.setattr(features, "embed_paths", None)
+    again = search(run, photos, "--out", tmp_path / "a.png")
+    assert "left out: " in first.text and first.text.count("07.png") == 1
+    assert again == first and Image.open(tmp_path / "a.png").width > 500
+
+
+def test_a_run_whose_folder_cannot_be_written_is_searched_with_a_warning(run, photos, tmp_path, caplog, monkeypatch):
+    def refuse(path, write):
+        raise OSError("read-only")
+    monkeypatch.setattr(features, "write_atomically", refuse)
+    assert len(embed_folder(run, photos, tmp_path).paths) == 39
+    assert "aren't kept for the next search: read-only" in caplog.text
 
 
 def test_a_folder_of_nothing_that_can_be_read_is_refused(run, photos, tmp_path):
     for path in photos.glob("*.png"):
         path.write_bytes(b"none")
     with pytest.raises(ValueError, match="no image of .*photos can be read, the first because .*00.png cannot"):
-        indexer.write_index(run, photos, tmp_path / "index.safetensors")
-    assert not (tmp_path / "index.safetensors").exists()
+        embed_folder(run, photos, tmp_path)
+    assert not [*tmp_path.glob("*.safetensors")]
 
 
 def test_texts_are_searched_by_a_picture(run, photos, tmp_path, monkeypatch, capsys):
@@ -172,26 +172,21 @@ def test_subfolders_are_read_and_what_is_left_out_is_said(run, photos, tmp_path,
                  "left out, not a file, but a folder, device or pipe: photos/x.jpg\n",
                  "left out, a link to a folder, which isn't followed: photos/link\n"):
         assert line in said
-    out = tmp_path / "index.safetensors"
-    assert sorted(indexer.write_index(run, photos, out)) == ["07.png", "cats/broken.JPG"]
-    found = indexer.read_index(run, out)
-    names = [path.relative_to(photos).as_posix() for path in found.paths]
+    folder, paths, vectors, broken = embed_folder(run, photos)
+    assert len(broken) == 2
+    names = [path.relative_to(photos).as_posix() for path in paths]
     assert len(names) == 39 and {"01.png", "cats/small/01.png"} < set(names)
     monkeypatch.setattr(finder, "FIRST", 39)
-    hits = finder.search_features(run, SENTENCE, found.paths, found.features, found.folder, top=39)
+    hits = finder.search_features(run, SENTENCE, paths, vectors, folder, top=39)
     assert {"01.png", "cats/small/01.png"} <= {hit.title for hit in hits} <= set(names)
-    (photos / "cats" / "small" / "01.png").unlink()
-    assert indexer.read_index(run, out).stale == ["cats/small/01.png"]
 
 
 def test_a_folder_without_pictures_and_a_file_for_a_folder_are_refused(run, photos, tmp_path):
     (tmp_path / "none" / "inner").mkdir(parents=True)
-    for ask in (lambda: finder.search_images(run, SENTENCE, tmp_path / "none"),
-                lambda: indexer.write_index(run, tmp_path / "none", tmp_path / "i.safetensors")):
-        with pytest.raises(ValueError, match="no image is in /[^']*none or its subfolders: "):
-            ask()
+    with pytest.raises(ValueError, match="no image is in /[^']*none or its subfolders: "):
+        finder.search_images(run, SENTENCE, tmp_path / "none")
     with pytest.raises(ValueError, match="01.png is no folder; name the one"):
-        indexer.write_index(run, photos / "01.png", tmp_path / "index.safetensors")
+        embed_folder(run, photos / "01.png")
 
 
 def test_strange_names_are_shown_safely_and_drawn(run, photos, tmp_path, monkeypatch, capsys,
@@ -212,7 +207,7 @@ def test_strange_names_are_shown_safely_and_drawn(run, photos, tmp_path, monkeyp
     assert "\\udcff\\udce9.png\n" in said and "\\x1b[31mred.png\n" in said
     assert "\\x1b[2Jbad.png" in said
     assert "\x1b" not in said and said.encode() and Image.open(tmp_path / "s.png").width > 500
-    assert len(indexer.list_images(photos)) == 4
+    assert len(list_images(photos)) == 4
     monkeypatch.setattr("sys.argv", ["minalbef", "search", SENTENCE, "--run", "\x1b[2Jnowhere"])
     with pytest.raises(SystemExit):
         main()

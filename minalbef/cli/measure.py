@@ -1,0 +1,130 @@
+"""`minalbef evaluate` and `doctor` on the command line."""
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from minalbef.cli import next_steps
+from minalbef.cli.train import Flags, From, source_of
+from minalbef.config import printable
+
+
+@dataclass(frozen=True)
+class EvaluateScenes:
+    """Of the embedded scenes, which are evaluated without --data."""
+
+    source: From = None
+    """the pretrained run that a task's began from; by default as for finetune"""
+    size: float = 1.0
+    """share of the test set, for a quick look"""
+    among: int | None = None
+    """how many scenes a caption is ranked among: 500, or 5000 for `small`"""
+    split: Literal["test", "validation"] = "test"
+    """validation while you tune"""
+    pairs: bool = False
+    """minimal pairs alone, with Winoground's scores by ITC, ITM and both"""
+
+
+@dataclass(frozen=True)
+class EvaluateSets:
+    """Of a prepared set, which --data names."""
+
+    answers: Path | None = None
+    """VQA: the list to choose from, by default the set's"""
+    free: bool = False
+    """VQA: write the answer instead"""
+    top: int = 0
+    """candidates of the second stage; 0: the paper's for the set"""
+    layer: int | Literal["all"] | None = None
+    """grounding: fusion's layer, an index from 0; by default the middle"""
+    image_size: int | None = None
+    """side of the images in pixels, by default the run's"""
+    original: bool = False
+    """score as the original does: VQA's first word twice, no overlap below a pixel"""
+    tuned_on: tuple[str, ...] = ()
+    """sets that a converted run was trained on: they name the protocol"""
+    batch: int = 32
+    """records that are read at once"""
+    workers: int = 0
+    """processes that open images ahead"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """of products; auto: bf16 where a GPU has it"""
+
+
+def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | None = None,
+             seed: int = 0, scenes: Flags[EvaluateScenes] = EvaluateScenes(),
+             sets: Flags[EvaluateSets] = EvaluateSets()) -> None:
+    """Evaluate a run on unseen scenes, or on a prepared set (there also under torchrun -m --).
+
+    Args:
+        what: the run folder; or a task, whose run is runs/TASK
+        data: the prepared split, such as prepared/coco/test; what it holds says the task
+        out: the folder to write; by default RUN, or within it for a set or a part of the test
+        seed: of the freshly drawn test set
+    """
+    from minalbef import checkpoint
+    from minalbef.recipes import evaluate as recipe
+    from minalbef.recipes import report
+    from minalbef.tasks.table import TASKS
+    if scenes.among is not None and scenes.among < 10:
+        raise ValueError(f"--among {scenes.among}: must be at least 10, as many as ITM re-ranks; "
+                         "the default is 500")
+    run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
+    if data:
+        options = dict(vars(sets))
+        options["tuned"] = options.pop("tuned_on")
+        figures = recipe.evaluate_set(run, data, out=out, command=report.command(), **options)
+        if figures:                              # in the first process
+            print(recipe.table(figures))
+            next_steps.announce(next_steps.predict_with(figures["task"], run))
+    elif scenes.pairs:
+        if scenes.among or scenes.source:
+            raise ValueError("--among and --from: of no use with --pairs; leave them out")
+        figures = recipe.evaluate_pairs(run, report.command(), seed, scenes.size, scenes.split, out)
+        print(recipe.table(figures))
+        next_steps.announce(f"explore {run}", "change a scene and a sentence yourself")
+    else:
+        evaluate_on_scenes(run, seed, scenes, out)
+
+
+def evaluate_on_scenes(run: Path, seed: int, scenes: EvaluateScenes, out: Path | None) -> None:
+    """Evaluate a run on unseen scenes; of a pretrained run, also write the page of its results."""
+    from minalbef.recipes import evaluate as recipe
+    from minalbef.recipes import report
+    from minalbef.scenes import tables
+    from minalbef.viz import page
+    whole = (scenes.size, seed, scenes.among, scenes.split) == (1.0, 0, None, "test")
+    out = out or report.output_folder(run, whole)
+    source = scenes.source
+    if source is None:
+        try:
+            source = report.report_of(run).get("source") or None
+        except ValueError as error:              # a damaged report, which is made anew
+            logging.getLogger("minalbef").warning("%s", error)
+    figures = recipe.evaluate_run(run, report.command(), source_of(source), seed, scenes.size,
+                                  scenes.split, scenes.among, out)
+    if figures["task"] != "pretrain":
+        print(tables.task_table([figures]))
+        next_steps.announce(next_steps.predict_with(figures["task"], run))
+        return
+    page.write_page(run, figures, out)
+    print(tables.summary_table(figures))
+    print(f"\n{out}/report.html shows what was learnt")
+    next_steps.announce(f'search "a red apple left of a cat" --run {run}')
+
+
+def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),
+           number: int = 500) -> None:
+    """What is wrong with a run: its losses, its captions and images, and what it finds.
+
+    docs/losses.md says what is normal.
+
+    Args:
+        run: the run folder
+        data: the prepared sets it was trained on; none for a run of scenes
+        number: how many pairs to look at, of training and of validation
+    """
+    from minalbef.recipes.doctor import examine
+    diagnosis = examine(run, data, number)
+    print("\n".join(map(printable, str(diagnosis).split("\n"))))
+    next_steps.announce(next_steps.after_doctor(diagnosis, data))

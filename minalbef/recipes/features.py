@@ -1,0 +1,104 @@
+"""Features of a folder's images, kept in a file for the next search."""
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from minalbef import checkpoint
+from minalbef.data import list_images
+from minalbef.metrics import progress
+from minalbef.run import IMAGE_CHUNK, Run
+from minalbef.writing import MALFORMED, require_file, restate, write_atomically
+
+LOG = logging.getLogger("minalbef")
+
+
+class Features(NamedTuple):
+    """The images of a folder and its subfolders in the shared space."""
+
+    folder: Path
+    paths: list[Path]                 # images that can be read
+    features: Tensor                  # theirs, (n, e)
+    broken: list[str]                 # why others can't be read
+
+
+@torch.no_grad()
+def embed_folder(run: Run, folder: Path, keep_in: Path | None = None) -> Features:
+    """Features of a folder's images, subfolders included.
+
+    keep_in: the run's folder of results, for a file of the features. It is read in place of the
+        images while neither their names, sizes and times nor the model have changed.
+    Raises ValueError for a folder without images, and where none can be read.
+    """
+    run.require("image_proj", "text_proj")
+    folder = Path(folder).resolve()
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; name the one that holds the images")
+    paths = cast(list[Path], list_images(folder))                # of a folder they are paths
+    file = keep_in / f"{folder.name}.features.safetensors" if keep_in else None
+    key = key_of(run, paths)
+    kept = read_features(file, key) if file and file.exists() else None
+    broken, features = kept or embed_paths(run, paths)
+    if not len(features):
+        raise ValueError(f"no image of {folder} can be read, the first because "
+                         f"{next(iter(broken.values()))}")
+    if file and not kept:
+        write_features(file, key, broken, features)
+    readable = [path for path in paths if str(path) not in broken]
+    return Features(folder, readable, features, [*broken.values()])
+
+
+def key_of(run: Run, paths: list[Path]) -> str:
+    """A hash of what features depend on: the model, and each image's name, size and time."""
+    about: list[Any] = [run.config.to_dict(), checkpoint.digest_of(run.model.state_dict())]
+    for path in paths:
+        status = path.stat() if path.exists() else path.lstat()
+        about.append([str(path), status.st_size, status.st_mtime_ns])
+    return hashlib.blake2b(json.dumps(about).encode(), digest_size=16).hexdigest()
+
+
+def embed_paths(run: Run, paths: list[Path]) -> tuple[dict[str, str], Tensor]:
+    """-> why images can't be read, by path; features of all others (n, e), on the CPU."""
+    broken: dict[str, str] = {}
+    features = []
+    pixels: list[Tensor] = []
+    for i, path in enumerate(progress(paths, "images", quiet=False)):
+        try:
+            pixels.append(run.transform(path))
+        except (OSError, ValueError) as error:
+            broken[str(path)] = str(error)
+        if len(pixels) == IMAGE_CHUNK or pixels and i == len(paths) - 1:
+            tokens = run.model.encode_image(torch.stack(pixels).to(run.device))
+            features.append(run.model.image_feature(tokens).cpu())
+            pixels = []
+    return broken, torch.cat(features) if features else torch.empty(0)
+
+
+def read_features(file: Path, key: str) -> tuple[dict[str, str], Tensor] | None:
+    """What `write_features` wrote under this key; None for another key.
+
+    Raises ValueError for a damaged file.
+    """
+    with restate(f"{file} is damaged", "remove it, and the images are read again", *MALFORMED):
+        require_file(file)
+        with safe_open(file, "pt") as opened:
+            about = opened.metadata()
+            features = opened.get_tensor("features").clone()
+        if about["key"] != key:
+            return None
+        return json.loads(about["broken"]), features
+
+
+def write_features(file: Path, key: str, broken: dict[str, str], features: Tensor) -> None:
+    """Keep features for the next search. Where the run's folder can't be written, a warning."""
+    about = {"key": key, "broken": json.dumps(broken)}
+    try:
+        write_atomically(file, lambda path: save_file({"features": features}, path, about))
+    except OSError as error:
+        LOG.warning("the images' features aren't kept for the next search: %s", error)
