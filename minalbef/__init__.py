@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
     """A name of __init__.pyi; any other raises AttributeError, which suggests the nearest one."""
     if name in __all__ or name.startswith("__"):
         return _load(name)
-    from minalbef.config import nearest
+    from minalbef.system.limits import nearest
     raise AttributeError(f"minalbef has no {name!r}{nearest(name, __all__)}; "
                          "dir(minalbef) lists what it has")
 

@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minalbef import encoders
-from minalbef.config import Config, require_config
+from minalbef.config import Config
 from minalbef.fusion import Fusion, Images
 from minalbef.layers import init_weights
+from minalbef.system import encoders
+from minalbef.system.settings import require_config
 from minalbef.text import WordHead
 
 

@@ -4,25 +4,18 @@
 and the embedded scenes. What takes a `ModelConfig` reads the model's fields alone, and a Config is
 one, too. A field has one name everywhere: `config.lr` in code is the option `lr=1e-3` of a user.
 """
-import difflib
 import math
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
+
+from minalbef.system.limits import check_encoder, check_kind, check_multiple, check_range, nearest
 
 Number = TypeVar("Number", int, float)
 
 MANY = 10 ** 9                        # no run comes near it, and sums of it fit 64 bits
-_KINDS = {
-    int: "a whole number",
-    bool: "true or false",
-    float: "a number",
-    str: "a word",
-    tuple: "two numbers, a,b",
-}
+
+
 
 
 def number(default: Number, least: float, most: float) -> Number:
@@ -252,141 +245,3 @@ class Config(SceneConfig, TrainConfig, ObjectiveConfig, ModelConfig):
 PARTS = (ModelConfig, ObjectiveConfig, TrainConfig, SceneConfig)
 # the least and the most that each number of a Config may be
 RANGES = {item.name: item.metadata["range"] for item in fields(Config) if "range" in item.metadata}
-
-
-def require_config(config: Any) -> "Config":
-    """The config; raises ValueError for what is no Config, such as a preset's name."""
-    if not isinstance(config, Config):
-        raise ValueError(f"config={config!r} must be a Config; make one with minalbef.preset(name)")
-    return config
-
-
-# may differ on resume: they change rounding and dropout's masks
-FREE = ("fast", "device", "checkpointing", "compile", "tensorboard")
-
-
-def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
-    """("batch=32",) -> {"batch": "32"}. Raises ValueError for what has no "="."""
-    for change in changes:
-        if "=" not in change:
-            raise ValueError(f"{change!r} is no change of an option; write name=value, such as "
-                             "batch=32")
-    return dict(change.split("=", 1) for change in changes)
-
-
-def replace_checked(config: Config, /, **changes: Any) -> Config:
-    """`dataclasses.replace` that reads strings as the field's type.
-
-    Raises ValueError for a name that is no field, with the nearest that is, and for a wrong value.
-    """
-    kinds = {item.name: type(item.default) for item in fields(Config)}
-    for name, value in changes.items():
-        if name not in kinds:
-            raise ValueError(f"no option {name!r}{nearest(name, kinds)}")
-        with suppress(TypeError, ValueError, OverflowError, KeyError):   # Config says what is wrong
-            changes[name] = convert(value, kinds[name])
-    return replace(config, **changes)
-
-
-def convert(value: Any, kind: type) -> Any:
-    """A value, maybe as text, as a field of that kind has it; for an int, 2.5 stays 2.5."""
-    if kind is tuple:
-        parts = value.strip("()").split(",") if isinstance(value, str) else value
-        return tuple(float(part) for part in parts)
-    if kind is bool:
-        return {"true": True, "false": False}[str(value).lower()]
-    if kind is int:
-        number = float(value)
-        return int(number) if number == int(number) else value
-    return kind(value)
-
-
-# of fields that came later: what held in runs that lack them, where it isn't the default
-EARLIER = {"equal_ids_match": True, "precision": "fp32"}
-
-
-def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Config:
-    """The Config that `to_dict` gave, also after JSON, and also that of an earlier version.
-
-    source: the values' file, for the message. Raises ValueError for values that do not fit.
-    """
-    names = {item.name for item in fields(Config)}
-    unknown = sorted(values.keys() - names)
-    if unknown:
-        raise ValueError(f"{source} was made by a later version of minalbef, or changed: it has "
-                         f"{', '.join(unknown)}, which this version does not know; take the later "
-                         "version, or train the run again")
-    if "upright" not in values:       # an older version's; runs of scenes read files upright
-        values = values | {"upright": values.get("objects", 0) != 0}
-    try:
-        return replace_checked(Config(), **EARLIER | values)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
-
-
-def other_settings(values: dict[str, Any], config: Config) -> str:
-    """How a run's settings, as `to_dict` gives them, differ from `config`; "" if they do not.
-
-    FREE fields may differ.
-    """
-    there = from_dict(values).to_dict()
-    here = config.to_dict()
-    differences = []
-    for name, value in here.items():
-        if there[name] != value and name not in FREE:
-            differences.append(f"{name}: {there[name]} there, {value} here")
-    return "; ".join(differences)
-
-
-def check_kind(name: str, value: Any, default: Any) -> None:
-    """Raises ValueError for a value that is not of its default's type; an int is a float, too."""
-    kind: Any = type(default)
-    if not isinstance(value, (int, float) if kind is float else kind):
-        raise ValueError(f"{name}={value!r} must be {_KINDS[kind]}, such as {default!r}")
-
-
-def check_encoder(name: str, value: str, ours: str) -> None:
-    """Raises ValueError for what names no encoder, see encoders.py."""
-    if value != ours.partition(",")[0] and not value.partition(":")[2]:
-        raise ValueError(f"{name}={value!r} must be {ours} or yourmodule:YourClass")
-
-
-def check_range(label: str, value: float, least: float, most: float) -> None:
-    """Raises ValueError for a number outside, and for nan.
-
-    label: the number with its name, as the user wrote it
-    """
-    if not least <= value <= most:
-        raise ValueError(f"{label} must lie between {least:,} and {most:,}")
-
-
-def check_multiple(name: str, value: int, unit_name: str, unit: int) -> None:
-    """Raises ValueError for a number that is no multiple of another, with the nearest that is."""
-    if value % unit:
-        multiple = max(1, round(value / unit)) * unit
-        raise ValueError(f"{name}={value} is not a multiple of {unit_name}={unit}; the nearest "
-                         f"that is: {multiple}")
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """" (did you mean 'batch'?)": the first that begins with the word, or else the most similar.
-
-    -> "" where no word is near
-    """
-    words = list(words)
-    matches = [candidate for candidate in words if candidate.startswith(str(word))]
-    if not matches:
-        matches = difflib.get_close_matches(str(word), words, n=1, cutoff=0.4)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
-
-
-def printable(text: str) -> str:
-    """A file's name or a user's text as a terminal may show it, in one line.
-
-    What isn't printable is written as an escape: control characters, and half of a surrogate pair,
-    which stands for a byte of a name that is no UTF-8.
-    """
-    line = ""
-    for letter in text:
-        line += letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-    return line

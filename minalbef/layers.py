@@ -1,12 +1,13 @@
 """Attention and MLP, which make up the layers of all three encoders, and the layers' base class."""
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from minalbef.fast.gelu import GeluLinear
 
 
 class Layer(nn.Module):
@@ -79,42 +80,6 @@ def record_weights(module: nn.Module, name: str = "") -> Iterator[list[Tensor]]:
     finally:
         for attention in parts:
             attention.record = None
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode, and each of its parts back into its own mode afterwards.
-
-    Compiled layers run uncompiled: evaluation's shapes would fill their cache, and training would
-    fall back to eager.
-    """
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
-class GeluLinear(torch.autograd.Function):
-    """A linear map of a GELU, which keeps GELU's input alone: half of an MLP's memory.
-
-    (..., h), weight (d, h), bias (d,) -> (..., d). The backward pass computes GELU again.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return F.linear(F.gelu(x), weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        rows = grad.flatten(0, -2)
-        weight_grad = rows.T @ F.gelu(x).flatten(0, -2)
-        return torch.ops.aten.gelu_backward(grad @ weight, x), weight_grad, rows.sum(0)
 
 
 class MLP(nn.Module):

@@ -5,7 +5,9 @@ A preset is a dict of the fields of a `Config` that differ from its defaults, th
 from dataclasses import replace
 from typing import Any
 
-from minalbef.config import Config, nearest, replace_checked
+from minalbef.config import Config
+from minalbef.system.limits import nearest
+from minalbef.system.settings import replace_checked
 
 Changes = dict[str, Any]
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer as Core
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
-from minalbef.writing import require_file, restate
+from minalbef.system.writing import require_file, restate
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NORMALISER = normalizers.BertNormalizer(lowercase=True)

@@ -1,43 +1,33 @@
 """The training loop, one for every task. All state changes here, after the optimiser's step."""
-import gc
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from minalbef import checkpoint, distributed, writing
 from minalbef.config import Config
 from minalbef.data import Rows
 from minalbef.fast import loop
 from minalbef.fast.muon import Muon, is_hidden
-from minalbef.interrupt import Stopped, catch_signals
-from minalbef.metrics import Log
+from minalbef.system import checkpoint, distributed, writing
+from minalbef.system.interrupt import Stopped, catch_signals
+from minalbef.system.metrics import Log
+from minalbef.system.training import (
+    Trainable,
+    Validates,
+    any_process,
+    check_start,
+    check_task,
+    spare_old,
+    untrained_parts,
+)
 
 NO_DECAY = ("temperature", "cls_token", "pos_embed")
 STAIR = 100                           # steps between the rises of the original's warm-up
-
-
-@runtime_checkable
-class Trainable(Protocol):
-    """What `fit` calls of a task besides the module itself; tasks.base.TaskModule says more."""
-
-    def draws(self, step: int) -> Any: ...
-    def after_step(self, carry: Any) -> None: ...
-
-
-class Validates(Protocol):
-    """What `fit` calls of a validation; recipes use the one in evaluation.validation."""
-
-    def resume(self, step: int) -> None: ...
-    def due(self, step: int) -> bool: ...
-    def __call__(self, task: nn.Module, step: int, untrained: Collection[str]
-                 ) -> Mapping[str, float] | None: ...
 
 
 def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: Path,
@@ -212,63 +202,3 @@ def choose_optimiser(task: nn.Module, config: Config) -> torch.optim.AdamW:
     """AdamW on the groups above; with config.muon_lr, Muon on those of matrices."""
     kind = Muon if config.muon_lr else torch.optim.AdamW
     return kind(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
-
-
-def check_task(task: nn.Module, config: Config, title: str) -> None:
-    """Raises TypeError for what `fit` can't train, ValueError for a batch that can't be shared."""
-    if not isinstance(task, Trainable):
-        raise TypeError(f"{type(task).__name__} lacks draws(step) or after_step(carry); "
-                        "see train.Trainable")
-    world = distributed.world()
-    more = {"several processes": world > 1, "accumulate": config.accumulate > 1,
-            "checkpointing": config.checkpointing, "compile": config.compile}
-    if not config.fast and any(more.values()):
-        names = ", ".join(name for name, asked in more.items() if asked)
-        raise ValueError(f"{title}: fast=false, the plain loop, has no {names}; take fast=true")
-    if config.batch % (config.accumulate * world):
-        times = f" times accumulate={config.accumulate}" if config.accumulate > 1 else ""
-        raise ValueError(f"{title}: batch={config.batch} is not a multiple of {world} processes"
-                         f"{times}; take one that is")
-
-
-def check_start(start: int, folder: Path) -> None:
-    """Raises ValueError where processes would resume from different steps."""
-    least = -distributed.longest(-start)
-    most = distributed.longest(start)
-    if least != most:
-        raise ValueError(f"a process would go on from step {least}, another from {most}: "
-                         f"all machines must see the same {folder}")
-
-
-def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process. On the CPU: no GPU is waited for."""
-    return distributed.longest(int(flag)) > 0
-
-
-def untrained_parts(task: nn.Module, optimiser: torch.optim.Optimizer,
-                    random: Collection[str] | None = None) -> tuple[str, ...]:
-    """Parts of the task's student of which no weight has had a gradient in any step.
-
-    A head without its loss is one. random: look at these parts alone, see `fit`
-    """
-    trained: dict[str, bool] = {}
-    for name, p in getattr(task, "student", task).named_parameters():
-        if p.requires_grad:                      # a frozen weight is meant to stay
-            part = checkpoint.part_of(name)
-            trained[part] = trained.get(part, False) or p in optimiser.state
-    candidates = trained if random is None else random
-    return tuple(part for part in trained if not trained[part] and part in candidates)
-
-
-@contextmanager
-def spare_old() -> Iterator[None]:
-    """Meanwhile the garbage collector leaves alone what exists now, modules and libraries.
-
-    It would look through all of it every few steps, which stalls one for .2 seconds.
-    """
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

@@ -10,15 +10,17 @@ import torch
 from emojiscenes.painting import all_names
 from minalbef import config, presets
 from minalbef.albef import ALBEF
-from minalbef.config import RANGES, Config, printable
+from minalbef.config import RANGES, Config
 from minalbef.presets import preset
+from minalbef.system import settings
+from minalbef.system.limits import printable
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_every_preset_builds_a_model_and_survives_json(name):
     c = preset(name)
     assert c.name == name
-    assert config.from_dict(json.loads(json.dumps(c.to_dict()))) == c
+    assert settings.from_dict(json.loads(json.dumps(c.to_dict()))) == c
     with torch.device("meta"):
         ALBEF(c)
 
@@ -99,7 +101,7 @@ RULES = "must be|must lie between|not a multiple of|is more than|lies outside|is
 def test_a_hostile_value_is_in_the_fields_range_or_refused_by_name(field):
     """As code passes it, and as it is typed."""
     kind = type(field.default)
-    for make, value in itertools.product((dataclasses.replace, config.replace_checked), HOSTILE):
+    for make, value in itertools.product((dataclasses.replace, settings.replace_checked), HOSTILE):
         try:
             made = getattr(make(preset("paper-4m"), **{field.name: value}), field.name)
         except ValueError as error:
@@ -193,7 +195,7 @@ def test_the_papers_presets_have_the_papers_numbers(name):
 def test_captions_of_one_picture_match_in_our_presets_and_in_runs_of_before_the_option():
     assert {name for name in presets.PRESETS if preset(name).equal_ids_match} == OURS
     older = {name: value for name, value in preset("tiny").to_dict().items() if name != "equal_ids_match"}
-    assert config.from_dict(older) == preset("tiny") and not config.other_settings(older, preset("tiny"))
+    assert settings.from_dict(older) == preset("tiny") and not settings.other_settings(older, preset("tiny"))
 
 
 def test_defaults_are_the_papers():

@@ -12,18 +12,9 @@ from torch.testing import assert_close
 import emojiscenes
 from helpers import small
 from minalbef import data
-from minalbef.data import (
-    FORMATS,
-    MEAN,
-    STD,
-    ImageFile,
-    Record,
-    collate,
-    data_folder,
-    normalise,
-    open_image,
-    transform,
-)
+from minalbef.data import MEAN, STD, Record, collate, data_folder, normalise, transform
+from minalbef.system import images
+from minalbef.system.images import FORMATS, ImageFile, open_image
 from minalbef.tokenizer import Tokenizer
 from minalbef.vision import ViT
 
@@ -195,11 +186,11 @@ def test_a_picture_without_height_is_refused():
 
 
 def test_a_gigantic_picture_is_an_error_and_not_decoded(monkeypatch):
-    assert data.MAX_PIXELS < Image.MAX_IMAGE_PIXELS
-    monkeypatch.setattr(data, "MAX_PIXELS", 199)
+    assert images.MAX_PIXELS < Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(images, "MAX_PIXELS", 199)
     with pytest.raises(ValueError, match="20 x 10 is over the limit of 199 pixels; make it smaller"):
         open_image(file_of(picture()))
-    monkeypatch.setattr(data, "MAX_PIXELS", 200)
+    monkeypatch.setattr(images, "MAX_PIXELS", 200)
     assert open_image(file_of(picture())).size == (20, 10)
 
 

@@ -6,8 +6,9 @@ from torch.testing import assert_close
 
 import minalbef
 from helpers import Batches, same_state, small, texts
-from minalbef import ALBEF, encoders, train
+from minalbef import ALBEF, train
 from minalbef.pretrain import Pretrain
+from minalbef.system import encoders
 from minalbef.tokenizer import Tokenizer
 
 CONFIG = small()

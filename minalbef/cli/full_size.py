@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import tyro
 
 from minalbef.cli import next_steps
-from minalbef.config import printable
+from minalbef.system.limits import printable
 
 Address = Annotated[str | None, tyro.conf.arg(name="from")]      # a Path would lose a slash of //
 

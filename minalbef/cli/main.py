@@ -26,7 +26,7 @@ from minalbef.cli.limits import checked, join_lists, list_flags
 from minalbef.cli.measure import doctor, evaluate
 from minalbef.cli.train import demo, finetune, pretrain
 from minalbef.cli.use import explore, export, predict, search
-from minalbef.config import nearest, printable
+from minalbef.system.limits import nearest, printable
 
 ABOUT = """ALBEF, rebuilt minimal, faithful and fast. `minalbef COMMAND --help` shows its flags.
 
@@ -138,7 +138,7 @@ def describe_error(error: BaseException) -> tuple[str, int]:
     if isinstance(error, RecursionError):
         return f"what was read is nested too deep ({first}); mend the file or leave it out", 1
     explained = isinstance(error, ValueError | OSError | FloatingPointError)
-    if explained or hasattr(error, "exit_status"):           # as data.ChangedImage has
+    if explained or hasattr(error, "exit_status"):           # as images.ChangedImage has
         # a loader's worker puts its traceback before the message
         name = rf"\n(?:[\w.]+\.)?{type(error).__name__}: "
         message = re.split(name, text)[-1].rstrip()

@@ -6,7 +6,7 @@ from typing import Literal
 
 from minalbef.cli import next_steps
 from minalbef.cli.train import Flags, From, source_of
-from minalbef.config import printable
+from minalbef.system.limits import printable
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
         out: the folder to write; by default RUN, or within it for a set or a part of the test
         seed: of the freshly drawn test set
     """
-    from minalbef import checkpoint
     from minalbef.recipes import evaluate as recipe
     from minalbef.recipes import report
+    from minalbef.system import checkpoint
     from minalbef.tasks.table import TASKS
     if scenes.among is not None and scenes.among < 10:
         raise ValueError(f"--among {scenes.among}: must be at least 10, as many as ITM re-ranks; "

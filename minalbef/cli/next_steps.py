@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minalbef.config import printable
+from minalbef.system.limits import printable
 
 if TYPE_CHECKING:                     # importing them loads torch, for which --help need not wait
     from minalbef.recipes.doctor import Diagnosis

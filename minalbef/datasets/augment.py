@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageEnhance, ImageOps
 
-from minalbef.data import open_image
+from minalbef.system.images import open_image
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
 
@@ -32,7 +32,7 @@ def view(record: Any, size: int, crop: float, seed: int, epoch: int, number: int
          upright: bool = False) -> Any:
     """The record with augmented images, uint8 (size, size, 3), by seed, epoch and number alone.
 
-    crop: see `augment`; number: the record's in its set; upright: see `data.open_image`
+    crop: see `augment`; number: the record's in its set; upright: see `images.open_image`
     An image is never flipped if its text, question or answers say left or right; the original flips
     all. NLVR2's two images are augmented independently.
     Raises ValueError for an image that cannot be read.

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from minalbef.data import FORMATS, Record, content_hash
+from minalbef.data import Record
 from minalbef.datasets import pairs
 from minalbef.datasets.readers import (
     Fault,
@@ -24,7 +24,8 @@ from minalbef.datasets.readers import (
     stable_hash,
 )
 from minalbef.datasets.tables import CAPTIONS, SPLIT_NAMES, Columns, alone, find_columns
-from minalbef.writing import restate
+from minalbef.system.images import FORMATS, content_hash
+from minalbef.system.writing import restate
 
 SCHEME = "hf-dataset://"
 EXTRA = "pip install 'minalbef[datasets]' brings it"
@@ -197,6 +198,6 @@ def suffix_of(data: bytes) -> str:
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             return f".{str(image.format).lower()}".replace("jpeg", "jpg")
-    except Exception as error:                               # as in `data.open_image`
+    except Exception as error:                               # as in `images.open_image`
         raise Fault("unreadable image", f"{len(data):,} bytes are no image: {error}",
                     "leave it out") from error

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from minalbef.data import FORMATS, ImageFile, changes_upright, content_hash, open_image
+from minalbef.system.images import FORMATS, ImageFile, changes_upright, content_hash, open_image
 
 SIDE = 8                              # pixels of the small copy by which images are compared
 ALIKE = 2.5                           # root mean square difference of two copies, of 255
@@ -19,7 +19,7 @@ HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftypavif")     # i
 class Look(NamedTuple):
     """What the bytes of an image's file show without decoding it."""
 
-    hash: int                         # of its content, see data.content_hash
+    hash: int                         # of its content, see images.content_hash
     problem: str                      # why it is no image; "": it may be one
     transparent: bool                 # these two: see data.changes_upright
     turned: bool
@@ -39,11 +39,11 @@ def _look_of(image: ImageFile, *stamp: int) -> Look:
 
 
 def problem_of(data: bytes) -> str:
-    """Why a file's bytes are no image in one of data.FORMATS, by its header; "" if they are."""
+    """Why a file's bytes are no image in one of images.FORMATS, by its header; "" if they are."""
     try:
         with Image.open(BytesIO(data), formats=FORMATS):
             return ""
-    except Exception:                            # as in data.open_image
+    except Exception:                            # as in images.open_image
         pass
     start = data[:64].lstrip()
     kind = next((name for magic, name in OTHERS.items() if start.startswith(magic)), "")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from statistics import median
 from typing import Any, NamedTuple
 
-from minalbef.data import SUFFIXES, ImageFile, Record
+from minalbef.data import Record
 from minalbef.datasets.catalogue import set_with
 from minalbef.datasets.looks import look_of
 from minalbef.datasets.readers import (
@@ -42,6 +42,7 @@ from minalbef.datasets.tables import (
     unknown_table,
     walk,
 )
+from minalbef.system.images import SUFFIXES, ImageFile
 
 FAULTS = ".faults.txt"                # ends the names of lists of bad entries
 SPLITS = ("train", "validation", "test")

@@ -8,9 +8,9 @@ from typing import Any
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from minalbef.data import open_image
 from minalbef.datasets.store import Records
-from minalbef.writing import write_atomically
+from minalbef.system.images import open_image
+from minalbef.system.writing import write_atomically
 
 IMAGES = 24                           # on a sheet
 ACROSS = 6

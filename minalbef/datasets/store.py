@@ -12,12 +12,12 @@ import numpy as np
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from minalbef.config import Config
-from minalbef.data import ImageFile, mark_upright
 from minalbef.datasets.readers import in_share
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.evaluation.loop import Records as RecordSequence
+from minalbef.system.images import ImageFile, mark_upright
+from minalbef.system.writing import MALFORMED, restate
 from minalbef.tasks.table import TASKS
-from minalbef.writing import MALFORMED, restate
 
 Folders = str | Path | Sequence[str | Path]                # prepared sets, or splits of them
 TEXTS = ("text", "question")
@@ -44,7 +44,7 @@ class Records(Dataset[Any]):
 
     A record holds the path of its image, which is opened when a batch is made.
     root: where the images are now, if they have moved
-    upright: whether the set is your own, whose images are held as `data.Upright`
+    upright: whether the set is your own, whose images are held as `images.Upright`
     Raises ValueError for a folder that holds no such split.
     """
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minalbef.data import Batch, Source, open_image, read_pixels
+from minalbef.data import Batch
 from minalbef.evaluation import ranking
 from minalbef.evaluation.intervals import Clusters
 from minalbef.evaluation.loop import How, Pretrained, Records, grey_image, over
+from minalbef.system.images import Source, open_image, read_pixels
 from minalbef.tokenizer import Tokenizer
 
 WAYS = ("itc", "itm", "both")

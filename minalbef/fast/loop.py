@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint as activation_checkpoint
 
-from minalbef import checkpoint, distributed
 from minalbef.config import Config
 from minalbef.data import Rows
 from minalbef.fast.half import half_weights
 from minalbef.layers import Layer
+from minalbef.system import checkpoint, distributed
 
 # compiled forms of a layer: fusion layers have 14, and torch leaves those past its limit uncompiled
 VARIANTS = 64

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.fast.cls import attend_cls, image_cls, text_cls
 from minalbef.fusion import KeysValues
 from minalbef.pretrain import Draws, Keys, Negatives, Pairs, Phase, Pretrain, PretrainBatch
+from minalbef.system import distributed
 
 
 class FastPretrain(Pretrain):

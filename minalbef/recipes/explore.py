@@ -15,13 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from minalbef.config import printable
-from minalbef.data import list_images, open_image, transform
-from minalbef.metrics import progress
+from minalbef.data import transform
 from minalbef.recipes.report import similarity_weight
 from minalbef.recipes.search import FIRST
 from minalbef.recipes.vocabulary import trained_words
-from minalbef.run import IMAGE_CHUNK, Run
+from minalbef.system.images import list_images, open_image
+from minalbef.system.limits import printable
+from minalbef.system.metrics import progress
+from minalbef.tasks.run import IMAGE_CHUNK, Run
 from minalbef.viz.explorer import pack, vocabulary, write_html
 
 MOST_PICTURES = 500

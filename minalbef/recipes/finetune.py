@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from minalbef import checkpoint, distributed, train, writing
+from minalbef import train
 from minalbef.albef import ALBEF
-from minalbef.config import Config, nearest, read_changes, replace_checked, require_config
+from minalbef.config import Config
 from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.store import (
     Folders,
@@ -38,11 +38,14 @@ from minalbef.recipes.vocabulary import (
     trained_words,
     vocabulary_warning,
 )
-from minalbef.run import load
 from minalbef.scenes.batches import ProblemBatches, SceneBatches, least_rows
 from minalbef.scenes.questions import need_scenes
 from minalbef.scenes.tasks.table import SCENE_TASKS
+from minalbef.system import checkpoint, distributed, writing
+from minalbef.system.limits import nearest
+from minalbef.system.settings import read_changes, replace_checked, require_config
 from minalbef.tasks.base import TaskModule
+from minalbef.tasks.run import load
 from minalbef.tasks.table import TASKS, find_task
 from minalbef.tokenizer import Tokenizer
 

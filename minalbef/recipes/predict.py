@@ -14,17 +14,18 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor, nn
 
-from minalbef.checkpoint import require_trained, run_folder, untrained_parts
-from minalbef.config import nearest
-from minalbef.data import Source, open_image, transform
+from minalbef.data import transform
 from minalbef.recipes.report import output_folder, report_of
 from minalbef.scenes.tasks.table import SCENE_TASKS
+from minalbef.system.checkpoint import require_trained, run_folder, untrained_parts
+from minalbef.system.images import Source, open_image
+from minalbef.system.limits import nearest
+from minalbef.system.writing import restate
 from minalbef.tasks.base import Task
 from minalbef.tasks.prediction import Answer, Query
 from minalbef.tasks.table import TASKS, load_model
 from minalbef.tokenizer import Tokenizer, clean
 from minalbef.viz import plots
-from minalbef.writing import restate
 
 TOP_ANSWERS = 5                       # printed with their probabilities
 SIDE = 288                            # pixels of an image's longer side in the figure
@@ -47,7 +48,7 @@ def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | 
             place: tuple[str, int] | None = None) -> Prediction:
     """Ask a model of `tasks.table.load_model`: does the text match the image, what is the answer?
 
-    images: what data.open_image opens, upright or as stored by config.upright; nlvr2 takes two, the
+    images: what images.open_image opens, upright or as stored by config.upright; nlvr2 takes two, the
         left one first, the other tasks one
     candidates: vqa's answers to rank; by default those of the embedded scenes for a model trained
         on them, otherwise the answer is open-ended. grounding's boxes, (k, 4) of x, y, width,

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from emojiscenes.painting import all_names
 from emojiscenes.scenes import Scenes
-from minalbef import checkpoint, distributed, train, writing
-from minalbef.config import Config, other_settings, read_changes, require_config
+from minalbef import train
+from minalbef.config import Config
 from minalbef.datasets.loader import Ahead, RecordBatches, count_unreadable
 from minalbef.datasets.store import (
     Folders,
@@ -45,11 +45,13 @@ from minalbef.recipes.validate import (
     validation_interval,
 )
 from minalbef.recipes.vocabulary import cut_warning, record_words, sample_texts
-from minalbef.run import load
 from minalbef.scenes.batches import SceneBatches, least_rows
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.scenes.warm_start import LabelBatches, WarmStart
+from minalbef.system import checkpoint, distributed, writing
+from minalbef.system.settings import other_settings, read_changes, require_config
 from minalbef.tasks.retrieval import collate
+from minalbef.tasks.run import load
 from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import pretrained

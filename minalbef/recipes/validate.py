@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minalbef import checkpoint, distributed
 from minalbef.config import Config
 from minalbef.data import Record
 from minalbef.datasets.catalogue import OWN
@@ -20,6 +19,7 @@ from minalbef.evaluation.ranking import Scores, inner_products, rank, true_pairs
 from minalbef.evaluation.validation import Validation
 from minalbef.pretrain import PretrainBatch, make_draws
 from minalbef.recipes.provenance import hash_of, hashes_of, record_training, trained_on
+from minalbef.system import checkpoint, distributed
 from minalbef.tasks import retrieval
 from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer

@@ -7,13 +7,13 @@ import torch
 
 from emojiscenes.scenes import MORE_SIBLINGS, Drawn, Scenes, paint, truth
 from emojiscenes.stream import Stream
-from minalbef import distributed
 from minalbef.config import Config
 from minalbef.data import Batch, transform
 from minalbef.pretrain import PretrainBatch
 from minalbef.scenes.pretrain import SceneBatch
 from minalbef.scenes.task_problems import batch, problems
 from minalbef.scenes.tasks.table import SCENE_TASKS
+from minalbef.system import distributed
 from minalbef.tokenizer import Tokenizer
 
 # shares of scenes of 1, 2 and 3 objects from siblings_from on: an object alone has no relation

@@ -15,9 +15,9 @@ from torch import Tensor
 from minalbef import data
 from minalbef.albef import ALBEF
 from minalbef.data import Batch, Record
+from minalbef.evaluation.gradcam import Score, image_relevance, relevance, text_map, word_score
 from minalbef.evaluation.intervals import Clusters, figures_by_kind, in_groups
 from minalbef.evaluation.loop import How, Records, over, values_of
-from minalbef.gradcam import Score, image_relevance, relevance, text_map, word_score
 from minalbef.tasks.base import ALIGNED, Task
 from minalbef.tasks.prediction import Answer, Query, predict_match
 from minalbef.tasks.retrieval import Retrieval, collate

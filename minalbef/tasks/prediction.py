@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from minalbef.albef import ALBEF
-from minalbef.gradcam import Score, match_score, pair_relevance, relevance, text_map
+from minalbef.evaluation.gradcam import Score, match_score, pair_relevance, relevance, text_map
 from minalbef.tokenizer import Tokenizer
 
 

@@ -3,10 +3,11 @@ from pathlib import Path
 
 from torch import nn
 
-from minalbef import checkpoint
-from minalbef.config import nearest, replace_checked
 from minalbef.fast.pretrain import in_form
 from minalbef.pretrain import Pretrain, collate
+from minalbef.system import checkpoint
+from minalbef.system.limits import nearest
+from minalbef.system.settings import replace_checked
 from minalbef.tasks import (
     entailment,
     grounding,

@@ -11,8 +11,9 @@ from torch.testing import assert_close
 
 from checkout import python_path
 from helpers import pretrain, same_state, small
-from minalbef import checkpoint, load, load_original
+from minalbef import load, load_original
 from minalbef.recipes.convert import pretrain_from_original, to_original, to_run
+from minalbef.system import checkpoint
 from minalbef.tasks.entailment import EntailmentModel
 from minalbef.tasks.table import TASKS as TABLE
 from minalbef.tasks.vqa import VQAModel

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from minalbef import checkpoint
 from minalbef.cli.main import main
 from minalbef.data import Record
 from minalbef.datasets.prepare import prepare
@@ -21,6 +20,7 @@ from minalbef.recipes.doctor import Diagnosis, examine
 from minalbef.recipes.evaluate import at_chance
 from minalbef.recipes.pretrain import pretrain, settings
 from minalbef.recipes.report import GUESSING
+from minalbef.system import checkpoint
 from minalbef.tokenizer import Tokenizer
 from runs import change_settings
 

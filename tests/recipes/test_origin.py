@@ -6,11 +6,11 @@ import pytest
 
 from captions import CAPTIONS, files, prepare_captions, stop_at, train
 from helpers import disturb, small
-from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.datasets.loader import RecordBatches
 from minalbef.recipes import finetune, provenance
 from minalbef.recipes.provenance import trained_on
+from minalbef.system import checkpoint
 from minalbef.tokenizer import Tokenizer
 from minalbef.train import Stopped
 

@@ -9,7 +9,7 @@ import torch
 from emojiscenes.scenes import Scenes
 from minalbef.albef import ALBEF
 from minalbef.presets import preset
-from minalbef.run import Run
+from minalbef.tasks.run import Run
 from minalbef.tokenizer import Tokenizer
 
 

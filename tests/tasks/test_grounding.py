@@ -10,8 +10,8 @@ from golden_rule import figures
 from golden_tasks import golden_case
 from helpers import MASK, disturb, small, texts
 from minalbef.albef import ALBEF
+from minalbef.evaluation.gradcam import image_relevance, relevance, text_map
 from minalbef.evaluation.loop import How
-from minalbef.gradcam import image_relevance, relevance, text_map
 from minalbef.layers import record_weights
 from minalbef.tasks import grounding
 from minalbef.tasks.grounding import (

@@ -16,10 +16,10 @@ from torch.testing import assert_close
 
 import golden_rule
 from helpers import disturb, same_state, small, texts
-from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.pretrain import PretrainBatch
+from minalbef.system import distributed
 from minalbef.tasks import nlvr2, text_assignment
 from minalbef.tasks.nlvr2 import (
     NLVR2,

@@ -18,9 +18,9 @@ from golden_encoders import CONFIG
 from golden_rule import GOLDEN, figures, fill, off, original_state, wrong
 from helpers import disturb, same_state, small, texts
 from minalbef.albef import ALBEF
-from minalbef.decoder import Decoder
 from minalbef.evaluation.loop import How
 from minalbef.tasks import vqa
+from minalbef.tasks.decoder import Decoder
 from minalbef.tasks.vqa import (
     VQA,
     VQABatch,

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import (
+from minalbef.config import Config
+from minalbef.data import transform
+from minalbef.evaluation import ranking
+from minalbef.evaluation.gradcam import relevance, text_map
+from minalbef.layers import record_weights
+from minalbef.system.checkpoint import (
     fit_weights,
     open_run,
     part_of,
@@ -17,12 +22,8 @@ from minalbef.checkpoint import (
     warn_unfinished,
     weights_file,
 )
-from minalbef.config import Config
-from minalbef.data import Source, list_images, transform
-from minalbef.evaluation import ranking
-from minalbef.gradcam import relevance, text_map
-from minalbef.layers import record_weights
-from minalbef.metrics import progress
+from minalbef.system.images import Source, list_images
+from minalbef.system.metrics import progress
 from minalbef.tasks.table import find_task
 from minalbef.text import TextEncoder
 from minalbef.tokenizer import Tokenizer

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from minalbef import distributed
 from minalbef.config import Config
-from minalbef.writing import require_file, restate, write_atomically
+from minalbef.system import distributed
+from minalbef.system.writing import require_file, restate, write_atomically
 
 TICK = 1e-6                           # seconds, at least: a coarse clock may show no time passing
 

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from minalbef import distributed
-from minalbef.config import Config, other_settings
+from minalbef.config import Config
+from minalbef.system import distributed
+from minalbef.system.settings import other_settings
 
 LOCK, STATE, MODEL = ".lock", "state.pt", "model.safetensors"
 LOADER_DIED = "DataLoader worker (pid"           # how torch's message begins when a worker dies

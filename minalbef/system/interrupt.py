@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from minalbef import distributed
+from minalbef.system import distributed
 
 STOPPING = b"\nstopping when this step is done, to save it; a second Ctrl-C ends at once\n"
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from minalbef.config import Config
-from minalbef.layers import evaluation_mode
+from minalbef.system.modes import evaluation_mode
 from minalbef.text import TextEncoder
 from minalbef.vision import ViT
 

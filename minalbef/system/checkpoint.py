@@ -18,13 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from minalbef import config as configs
 from minalbef.config import Config, ModelConfig
 from minalbef.data import data_folder
-from minalbef.distributed import precision_on
-from minalbef.tokenizer import Tokenizer
-from minalbef.vision import resize_positions
-from minalbef.writing import (
+from minalbef.system import settings
+from minalbef.system.distributed import precision_on
+from minalbef.system.writing import (
     MALFORMED,
     check_fields,
     check_texts,
@@ -33,6 +31,8 @@ from minalbef.writing import (
     restate,
     write_atomically,
 )
+from minalbef.tokenizer import Tokenizer
+from minalbef.vision import resize_positions
 
 LOG = logging.getLogger("minalbef")
 REMOVE = "remove it to begin again"
@@ -221,7 +221,7 @@ def settle_precision(config: Config, folder: Path, device: torch.device) -> Conf
 
 def read_precision(values: dict[str, Any]) -> str:
     """The precision of a run, by its config.json."""
-    return configs.from_dict({"precision": values.get("precision", "fp32")}).precision
+    return settings.from_dict({"precision": values.get("precision", "fp32")}).precision
 
 
 def remove_reports(folder: Path) -> None:
@@ -343,7 +343,7 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
     if not path.exists():
         return 0
     state = read_state(path)
-    if difference := configs.other_settings(state["config"], config):
+    if difference := settings.other_settings(state["config"], config):
         raise ValueError(f"{folder} holds a run with other settings ({difference}); "
                          "go on with the same ones, or choose another folder with --run")
     if difference := other_origin(state["origin"], origin or {}):
@@ -397,7 +397,7 @@ def read_state(path: Path, mmap: bool = False) -> dict[str, Any]:
             # torch's message would advise letting the file run its code
             raise ValueError("it holds more than tensors and numbers") from error
         _check_state(state)
-    steps = configs.from_dict(state["config"], path).steps       # raises for a later version's
+    steps = settings.from_dict(state["config"], path).steps       # raises for a later version's
     if not 0 <= state["step"] <= steps:
         raise ValueError(f"{path} cannot be read (step {state['step']} is not one of its {steps}); "
                          f"{REMOVE}")
@@ -500,7 +500,7 @@ def open_run(path: str | Path) -> StoredRun:
         file = folder / "state.pt"
         state = read_state(file, mmap=True)
         digest = state["origin"].get("tokenizer", tokenizer.digest())
-        there = definition(configs.from_dict(state["config"], file), digest, task)
+        there = definition(settings.from_dict(state["config"], file), digest, task)
         check_definition(file, there, meaning)
         weights = weights_of(state, "student")
         step = state["step"]
@@ -539,7 +539,7 @@ def _read_settings(folder: Path) -> tuple[Config, str, Tokenizer]:
     digest = values.pop("tokenizer", None)
     with restate(f"{folder} is damaged", COPY_AGAIN, OSError, ValueError):
         tokenizer = Tokenizer.load(path)
-    config = configs.from_dict(values, folder / "config.json")
+    config = settings.from_dict(values, folder / "config.json")
     if digest != tokenizer.digest():
         raise ValueError(f"{path} belongs to another run: config.json names a tokenizer with other "
                          "word pieces; copy the run again")

@@ -1,0 +1,88 @@
+"""A Config as text: options of the command line, settings of a run's folder."""
+from contextlib import suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from minalbef.config import Config
+from minalbef.system.limits import nearest
+
+
+def require_config(config: Any) -> "Config":
+    """The config; raises ValueError for what is no Config, such as a preset's name."""
+    if not isinstance(config, Config):
+        raise ValueError(f"config={config!r} must be a Config; make one with minalbef.preset(name)")
+    return config
+# may differ on resume: they change rounding and dropout's masks
+FREE = ("fast", "device", "checkpointing", "compile", "tensorboard")
+
+
+def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
+    """("batch=32",) -> {"batch": "32"}. Raises ValueError for what has no "="."""
+    for change in changes:
+        if "=" not in change:
+            raise ValueError(f"{change!r} is no change of an option; write name=value, such as "
+                             "batch=32")
+    return dict(change.split("=", 1) for change in changes)
+
+
+def replace_checked(config: Config, /, **changes: Any) -> Config:
+    """`dataclasses.replace` that reads strings as the field's type.
+
+    Raises ValueError for a name that is no field, with the nearest that is, and for a wrong value.
+    """
+    kinds = {item.name: type(item.default) for item in fields(Config)}
+    for name, value in changes.items():
+        if name not in kinds:
+            raise ValueError(f"no option {name!r}{nearest(name, kinds)}")
+        with suppress(TypeError, ValueError, OverflowError, KeyError):   # Config says what is wrong
+            changes[name] = convert(value, kinds[name])
+    return replace(config, **changes)
+
+
+def convert(value: Any, kind: type) -> Any:
+    """A value, maybe as text, as a field of that kind has it; for an int, 2.5 stays 2.5."""
+    if kind is tuple:
+        parts = value.strip("()").split(",") if isinstance(value, str) else value
+        return tuple(float(part) for part in parts)
+    if kind is bool:
+        return {"true": True, "false": False}[str(value).lower()]
+    if kind is int:
+        number = float(value)
+        return int(number) if number == int(number) else value
+    return kind(value)
+# of fields that came later: what held in runs that lack them, where it isn't the default
+EARLIER = {"equal_ids_match": True, "precision": "fp32"}
+
+
+def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Config:
+    """The Config that `to_dict` gave, also after JSON, and also that of an earlier version.
+
+    source: the values' file, for the message. Raises ValueError for values that do not fit.
+    """
+    names = {item.name for item in fields(Config)}
+    unknown = sorted(values.keys() - names)
+    if unknown:
+        raise ValueError(f"{source} was made by a later version of minalbef, or changed: it has "
+                         f"{', '.join(unknown)}, which this version does not know; take the later "
+                         "version, or train the run again")
+    if "upright" not in values:       # an older version's; runs of scenes read files upright
+        values = values | {"upright": values.get("objects", 0) != 0}
+    try:
+        return replace_checked(Config(), **EARLIER | values)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def other_settings(values: dict[str, Any], config: Config) -> str:
+    """How a run's settings, as `to_dict` gives them, differ from `config`; "" if they do not.
+
+    FREE fields may differ.
+    """
+    there = from_dict(values).to_dict()
+    here = config.to_dict()
+    differences = []
+    for name, value in here.items():
+        if there[name] != value and name not in FREE:
+            differences.append(f"{name}: {there[name]} there, {value} here")
+    return "; ".join(differences)
