@@ -19,11 +19,11 @@ from .recipes.evaluate import evaluate as evaluate
 from .recipes.finetune import finetune as finetune
 from .recipes.pretrain import pretrain as pretrain
 from .system.checkpoint import save as save
+from .system.tokenizer import Tokenizer as Tokenizer
 from .tasks.decoder import Decoder as Decoder
 from .tasks.run import Run as Run
 from .tasks.run import load as load
 from .text import TextEncoder as TextEncoder
-from .tokenizer import Tokenizer as Tokenizer
 from .vision import ViT as ViT
 from .weights.original import load_original as load_original
 

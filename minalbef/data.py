@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from minalbef.system.images import Source, read_pixels
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 # CLIP's mean and standard deviation, which the original uses for all its images
 MEAN = (0.48145466, 0.4578275, 0.40821073)

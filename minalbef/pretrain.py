@@ -15,7 +15,7 @@ from minalbef.ema import Distilled
 from minalbef.feature_queue import FeatureQueue
 from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
 from minalbef.masking import mask_words
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 # what the queue takes after a step: features of images and of texts (B, e), and keys (B,)
 Keys = tuple[Tensor, Tensor, Tensor]

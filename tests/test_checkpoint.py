@@ -27,9 +27,9 @@ from minalbef.pretrain import Pretrain
 from minalbef.recipes.predict import predict
 from minalbef.system import checkpoint
 from minalbef.system.checkpoint import fit_weights, load_state, save, save_state, write_atomically
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import run as run_module
 from minalbef.tasks.run import Run, load
-from minalbef.tokenizer import Tokenizer
 from runs import change_settings, write_weights
 
 TEXTS = ["a red apple", "two cats above a small lemon on a blue background", "a big dog"]

@@ -15,7 +15,7 @@ from minalbef import data
 from minalbef.data import MEAN, STD, Record, collate, data_folder, normalise, transform
 from minalbef.system import images
 from minalbef.system.images import FORMATS, ImageFile, open_image
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.vision import ViT
 
 RED = (204, 0, 51)                    # in PIL's palette, as is blue

@@ -21,8 +21,8 @@ from minalbef.presets import preset
 from minalbef.scenes.warm_start import LabelBatch, WarmStart
 from minalbef.system.checkpoint import part_of
 from minalbef.system.modes import evaluation_mode
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.table import find_task_of_preset
-from minalbef.tokenizer import Tokenizer
 from minalbef.vision import ViT
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from helpers import Batches, same_state, small, texts
 from minalbef import ALBEF, train
 from minalbef.pretrain import Pretrain
 from minalbef.system import encoders
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 CONFIG = small()
 

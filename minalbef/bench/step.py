@@ -30,9 +30,9 @@ from minalbef.system import checkpoint, distributed
 from minalbef.system.limits import nearest
 from minalbef.system.metrics import TICK
 from minalbef.system.settings import read_changes, replace_checked
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.base import Task
 from minalbef.tasks.table import TASKS, find_task_of_preset
-from minalbef.tokenizer import Tokenizer
 
 WARM_UP = 2                           # steps that allocate the optimiser's state
 COMPILING = 20                        # steps in which new lengths may still be compiled

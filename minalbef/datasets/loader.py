@@ -19,8 +19,8 @@ from minalbef.datasets.augment import view
 from minalbef.evaluation.loop import Records
 from minalbef.system import distributed
 from minalbef.system.images import open_image, reads_upright
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.system.writing import name_file
-from minalbef.tokenizer import Tokenizer
 
 BICUBIC = Image.Resampling.BICUBIC
 LEAST = 1000                          # records, before a share of unreadable ones means anything

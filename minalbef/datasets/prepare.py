@@ -48,9 +48,9 @@ from minalbef.datasets.tables import Columns, walk
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.system.images import SUFFIXES, ImageFile, open_image
 from minalbef.system.limits import check_range
+from minalbef.system.tokenizer import clean
 from minalbef.system.writing import hold, holder_of, name_file, restate, sweep, write_atomically
 from minalbef.tasks.vqa import VQARecord
-from minalbef.tokenizer import clean
 
 LOG = logging.getLogger(__name__)
 LOCK = ".preparing"

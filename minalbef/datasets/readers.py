@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from minalbef.data import Record
+from minalbef.system.tokenizer import clean, has_words
 from minalbef.system.writing import restate
-from minalbef.tokenizer import clean, has_words
 
 CHUNK = 1 << 20                       # characters that are read at a time
 LARGEST = 16 * CHUNK                  # of an entry: a broken file is noticed before it is all read

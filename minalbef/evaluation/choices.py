@@ -10,7 +10,7 @@ from minalbef.evaluation import ranking
 from minalbef.evaluation.intervals import Clusters
 from minalbef.evaluation.loop import How, Pretrained, Records, grey_image, over
 from minalbef.system.images import Source, open_image, read_pixels
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 WAYS = ("itc", "itm", "both")
 CHANCE = {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6}         # of four scores in random order

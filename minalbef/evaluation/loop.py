@@ -24,7 +24,7 @@ from minalbef.data import normalise
 from minalbef.system import distributed
 from minalbef.system.images import mark_upright, read_pixels, reads_upright
 from minalbef.system.metrics import progress
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 
 class Records(Protocol):

@@ -16,9 +16,9 @@ from minalbef.pretrain import Pretrain
 from minalbef.system import checkpoint
 from minalbef.system.checkpoint import part_of
 from minalbef.system.settings import replace_checked
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.nlvr2 import PairModel, add_shared, drop_shared
 from minalbef.tasks.table import TASKS
-from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 from minalbef.weights.original import (
     HEADS,

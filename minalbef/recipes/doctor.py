@@ -29,8 +29,8 @@ from minalbef.scenes.records import image_of
 from minalbef.system import checkpoint
 from minalbef.system.images import open_image, reads_upright
 from minalbef.system.metrics import read_numbers
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.run import Run, load
-from minalbef.tokenizer import Tokenizer
 
 SEARCHABLE = ("pretrain", "retrieval")           # tasks whose model is for ranking
 LEAST = 20                            # images; a search among fewer says nothing

@@ -32,10 +32,10 @@ from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.system import checkpoint, distributed
 from minalbef.system.checkpoint import write_atomically
 from minalbef.system.limits import check_range
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.retrieval import LENGTH
 from minalbef.tasks.run import Run, load
 from minalbef.tasks.table import TASKS, load_model
-from minalbef.tokenizer import Tokenizer
 
 LOG = logging.getLogger("minalbef")
 CHOICE = "choice"                     # among captions, by the ITC and ITM of a pretrained model

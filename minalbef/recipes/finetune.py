@@ -44,10 +44,10 @@ from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.system import checkpoint, distributed, writing
 from minalbef.system.limits import nearest
 from minalbef.system.settings import read_changes, replace_checked, require_config
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.base import TaskModule
 from minalbef.tasks.run import load
 from minalbef.tasks.table import TASKS, find_task
-from minalbef.tokenizer import Tokenizer
 
 LOG = logging.getLogger("minalbef")
 # on scenes, from `tiny`: larger images, so that position embeddings are resized, and distillation,

@@ -20,11 +20,11 @@ from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.system.checkpoint import require_trained, run_folder, untrained_parts
 from minalbef.system.images import Source, open_image
 from minalbef.system.limits import nearest
+from minalbef.system.tokenizer import Tokenizer, clean
 from minalbef.system.writing import restate
 from minalbef.tasks.base import Task
 from minalbef.tasks.prediction import Answer, Query
 from minalbef.tasks.table import TASKS, load_model
-from minalbef.tokenizer import Tokenizer, clean
 from minalbef.viz import plots
 
 TOP_ANSWERS = 5                       # printed with their probabilities

@@ -50,10 +50,10 @@ from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.scenes.warm_start import LabelBatches, WarmStart
 from minalbef.system import checkpoint, distributed, writing
 from minalbef.system.settings import other_settings, read_changes, require_config
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.retrieval import collate
 from minalbef.tasks.run import load
 from minalbef.tasks.table import TASKS
-from minalbef.tokenizer import Tokenizer
 from minalbef.weights import pretrained
 
 LOG = logging.getLogger("minalbef")

@@ -8,8 +8,8 @@ from minalbef.datasets.loader import count_unreadable
 from minalbef.datasets.store import hash_of, place_of, read_about
 from minalbef.system import checkpoint
 from minalbef.system.checkpoint import TRAINED_ON, write_atomically
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.system.writing import check_fields, read_json
-from minalbef.tokenizer import Tokenizer
 
 
 def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:

@@ -19,9 +19,9 @@ from minalbef.recipes.vocabulary import trained_words
 from minalbef.scenes import questions
 from minalbef.system.images import open_image
 from minalbef.system.limits import printable
+from minalbef.system.tokenizer import clean, excerpt
 from minalbef.system.writing import restate
 from minalbef.tasks.run import Run
-from minalbef.tokenizer import clean, excerpt
 from minalbef.viz.plots import Plot, gallery, shorten, wrap
 
 LOG = logging.getLogger("minalbef")

@@ -20,9 +20,9 @@ from minalbef.evaluation.validation import Validation
 from minalbef.pretrain import PretrainBatch, make_draws
 from minalbef.recipes.provenance import hash_of, hashes_of, record_training, trained_on
 from minalbef.system import checkpoint, distributed
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import retrieval
 from minalbef.tasks.table import TASKS
-from minalbef.tokenizer import Tokenizer
 
 LOG = logging.getLogger("minalbef")
 SPLIT = "validation"

@@ -10,8 +10,8 @@ from minalbef.config import Config
 from minalbef.datasets.loader import order
 from minalbef.evaluation.loop import Records
 from minalbef.system.checkpoint import WORDS
+from minalbef.system.tokenizer import Tokenizer, clean
 from minalbef.system.writing import check_texts, read_json, write_atomically
-from minalbef.tokenizer import Tokenizer, clean
 
 SAMPLE = 10_000                       # texts that show what a vocabulary lacks
 LOOKED_AT = 4_000                     # captions whose length is looked at

@@ -22,6 +22,7 @@ from minalbef.config import Config, ModelConfig
 from minalbef.data import data_folder
 from minalbef.system import settings
 from minalbef.system.distributed import precision_on
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.system.writing import (
     MALFORMED,
     check_fields,
@@ -31,7 +32,6 @@ from minalbef.system.writing import (
     restate,
     write_atomically,
 )
-from minalbef.tokenizer import Tokenizer
 from minalbef.vision import resize_positions
 
 LOG = logging.getLogger("minalbef")

@@ -15,9 +15,9 @@ from minalbef.evaluation.loop import How, Records, over, values_of
 from minalbef.layers import init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.system.images import Source
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.base import HEADS, Task
 from minalbef.tasks.prediction import Answer, Query, predict_class
-from minalbef.tokenizer import Tokenizer
 
 LABELS = ("contradiction", "neutral", "entailment")      # in the original's order
 

@@ -17,9 +17,9 @@ from minalbef.layers import init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.system.checkpoint import fit_weights, resize_weights
 from minalbef.system.images import Source, read_pixels
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.base import ALIGNED, HEADS, Task
 from minalbef.tasks.prediction import Answer, Query, predict_class
-from minalbef.tokenizer import Tokenizer
 
 # weights that the two layers of a pair share: prefix, layer and the rest of the name
 SHARED = re.compile(r"(.*\bfusion\.layers\.)(\d+)(\.cross\.[kv]\..+)")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minalbef.albef import ALBEF
 from minalbef.evaluation.gradcam import Score, match_score, pair_relevance, relevance, text_map
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from minalbef.system.checkpoint import (
 )
 from minalbef.system.images import Source, list_images
 from minalbef.system.metrics import progress
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.table import find_task
 from minalbef.text import TextEncoder
-from minalbef.tokenizer import Tokenizer
 from minalbef.vision import ViT
 
 Images = Source | Sequence[Source]

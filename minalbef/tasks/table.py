@@ -8,6 +8,7 @@ from minalbef.pretrain import Pretrain, collate
 from minalbef.system import checkpoint
 from minalbef.system.limits import nearest
 from minalbef.system.settings import replace_checked
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import (
     entailment,
     grounding,
@@ -17,7 +18,6 @@ from minalbef.tasks import (
     vqa,
 )
 from minalbef.tasks.base import Task
-from minalbef.tokenizer import Tokenizer
 
 PRETRAIN = Task(
     name="pretrain",

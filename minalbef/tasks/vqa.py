@@ -19,10 +19,10 @@ from minalbef.fusion import KeysValues
 from minalbef.losses import distilled_cross_entropy
 from minalbef.system import distributed
 from minalbef.system.images import Source
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.base import HEADS, Task
 from minalbef.tasks.decoder import Decoder
 from minalbef.tasks.prediction import Answer, Query, grad_cam, sort_by_probability
-from minalbef.tokenizer import Tokenizer
 
 ANSWER_LENGTH = 10                    # tokens of a generated answer, at most
 BEAMS = 3                             # of beam search in `predict`

@@ -23,8 +23,8 @@ from minalbef.scenes import questions
 from minalbef.scenes.tables import competitors, format_share, rows
 from minalbef.system import checkpoint
 from minalbef.system.metrics import read_metrics
+from minalbef.system.tokenizer import clean
 from minalbef.tasks.run import Run, load
-from minalbef.tokenizer import clean
 from minalbef.viz import examples, plots
 
 SIDE = 144                            # pixels of a scene on the page: three times the model's input

@@ -26,9 +26,9 @@ from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.pretrain import FastScenePretrain
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.system.writing import write_atomically
 from minalbef.tasks.run import Run
-from minalbef.tokenizer import Tokenizer
 from outcomes import look, outcomes, outcomes_of_tasks
 from second import SECOND
 

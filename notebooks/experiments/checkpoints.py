@@ -30,7 +30,7 @@ from minalbef.recipes.pretrain import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes.pretrain import FastScenePretrain
 from minalbef.system import checkpoint
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 from results import write_json
 from second import SECOND
 

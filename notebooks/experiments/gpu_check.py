@@ -31,8 +31,8 @@ from minalbef.pretrain import collate
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.system import distributed
 from minalbef.system.settings import read_changes
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.table import TASKS
-from minalbef.tokenizer import Tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 

@@ -21,8 +21,8 @@ from minalbef.fast.pretrain import FastPretrain
 from minalbef.presets import preset
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.system import distributed
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.table import TASKS
-from minalbef.tokenizer import Tokenizer
 
 KINDS = ("global", "local")           # hard negatives: of the global batch, or of the own process
 ROUNDS = 24

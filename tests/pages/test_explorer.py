@@ -32,7 +32,7 @@ from helpers import disturb
 from minalbef import ALBEF, load
 from minalbef.layers import record_weights
 from minalbef.system import checkpoint
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.viz import explorer
 from minalbef.viz.explorer import write_explorer
 

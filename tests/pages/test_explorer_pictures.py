@@ -21,7 +21,7 @@ from minalbef.recipes import search as finder
 from minalbef.recipes.explore import write_page
 from minalbef.system import checkpoint
 from minalbef.system.images import list_images
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 CLIPART = data_folder() / "clipart" / "images.zip"
 DRAWINGS = 60

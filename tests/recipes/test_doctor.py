@@ -21,7 +21,7 @@ from minalbef.recipes.evaluate import at_chance
 from minalbef.recipes.pretrain import pretrain, settings
 from minalbef.recipes.report import GUESSING
 from minalbef.system import checkpoint
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 from runs import change_settings
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "white": (250, 250, 250),

@@ -23,8 +23,8 @@ from minalbef.recipes.features import embed_folder
 from minalbef.recipes.provenance import hash_of, trained_on
 from minalbef.recipes.report import output_folder, read_report, set_folder
 from minalbef.system import checkpoint
+from minalbef.system.tokenizer import SPECIALS, Tokenizer
 from minalbef.tasks.retrieval import Retrieval
-from minalbef.tokenizer import SPECIALS, Tokenizer
 from minalbef.train import Stopped
 from minalbef.weights.original import read_file
 from runs import photographs

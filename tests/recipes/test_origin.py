@@ -11,7 +11,7 @@ from minalbef.datasets.loader import RecordBatches
 from minalbef.recipes import finetune, provenance
 from minalbef.recipes.provenance import trained_on
 from minalbef.system import checkpoint
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.train import Stopped
 
 

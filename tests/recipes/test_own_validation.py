@@ -20,8 +20,8 @@ from minalbef.recipes.provenance import trained_on
 from minalbef.recipes.report import read_report
 from minalbef.system import checkpoint, metrics
 from minalbef.system.metrics import read_table
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.retrieval import collate
-from minalbef.tokenizer import Tokenizer
 from miniature_sets import change_about
 from processes import ENVIRONMENT, LAUNCHERS, ROOT
 

@@ -30,9 +30,9 @@ from minalbef.scenes.tasks import grounding as grounding_scenes
 from minalbef.scenes.tasks import vqa as vqa_scenes
 from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.system import checkpoint, distributed
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import nlvr2, vqa
 from minalbef.tasks.table import TASKS, load_model
-from minalbef.tokenizer import Tokenizer
 from runs import change_settings
 
 BASELINES = {"retrieval": {"chance", "pretrained"}, "entailment": {"majority"}, "vqa": {"majority", "chance"},

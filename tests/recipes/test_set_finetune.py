@@ -28,10 +28,10 @@ from minalbef.recipes.provenance import protocol, trained_on
 from minalbef.system import checkpoint, distributed
 from minalbef.system.images import open_image
 from minalbef.system.metrics import read_table
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import grounding, nlvr2, vqa
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.table import TASKS, load_model
-from minalbef.tokenizer import Tokenizer
 from miniature_sets import change_about, refcoco, write
 from runs import change_settings, write_weights
 

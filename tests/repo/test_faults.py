@@ -18,7 +18,7 @@ from full_disk import files_end_at
 from minalbef import load
 from minalbef.data import data_folder
 from minalbef.system import checkpoint
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 from miniature_sets import img2dataset, photo
 from processes import ENVIRONMENT, ROOT, SMALL, Refused, command, family, wait
 

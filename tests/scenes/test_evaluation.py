@@ -28,8 +28,8 @@ from minalbef.presets import preset
 from minalbef.scenes import evaluation, questions, tables
 from minalbef.scenes.evaluation import Contest, recalls
 from minalbef.scenes.records import patches_inside, unique_nouns
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.run import Run
-from minalbef.tokenizer import Tokenizer
 
 F, T = False, True
 

@@ -23,7 +23,7 @@ from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.system import distributed
 from minalbef.system.checkpoint import save
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 CONFIG = small(match_from=0.25, queue_from=0.5, hard_from=0.75, epoch=160)          # from step 5, 10 and 15 of 20
 SHORT = {"itc"}

@@ -46,8 +46,8 @@ from minalbef.recipes.report import commit, describe_device, now  # noqa: E402
 from minalbef.scenes.batches import SceneBatches  # noqa: E402
 from minalbef.scenes.pretrain import FastScenePretrain  # noqa: E402
 from minalbef.system.limits import nearest
+from minalbef.system.tokenizer import Tokenizer  # noqa: E402
 from minalbef.tasks.run import Run  # noqa: E402
-from minalbef.tokenizer import Tokenizer  # noqa: E402
 from results import write_json  # noqa: E402
 from siglip import SigLIPPretrain  # noqa: E402
 from xvlm import XVLMPretrain  # noqa: E402
