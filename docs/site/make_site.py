@@ -36,7 +36,7 @@ PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
          *sorted((ROOT / "notebooks" / "experiments").rglob("*.md")), *sorted((ROOT / "data").rglob("*.md"))]
 INSTEAD = {ROOT / "notebooks/assignments/README.md": "notebooks/assignments/index.md",       # the students' side
            ROOT / "notebooks/solutions": "notebooks/solutions/index.md"}
-ROOMS = "evaluation tasks weights scenes datasets viz recipes bench cli".split()
+ROOMS = "system fast evaluation tasks weights scenes datasets viz recipes bench cli".split()
 BRANCH = "gh-pages"                   # where .github/workflows/ci.yml puts the site, and Colab looks for chapters
 COLAB = """# Only in Colab: installs minalbef, and fetches the files that chapters read
 !git clone --quiet --depth 1 https://github.com/{repository} minalbef-checkout
@@ -212,7 +212,8 @@ class Site:
             role = "mod" if inspect.ismodule(found) else "class" if inspect.isclass(found) else "func"
             lines += [f":py:{role}:`minalbef.{name} <{where}>`", f"    {first_sentence(found)}", ""]
         page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-        core = re.findall(r"`(\w+)\.py`", re.search(r"^\| room \|.*?\n\n", page, re.M | re.S)[0])
+        files = re.findall(r"`(\w+)\.py`", re.search(r"^\| room \|.*?\n\n", page, re.M | re.S)[0])
+        core = [name for name in files if (ROOT / "minalbef" / f"{name}.py").exists()]
         lines += [".. toctree::", "", "   core", *(f"   {room}" for room in ROOMS), ""]
         self.write("api/index.rst", "\n".join(lines))
         self.write("api/core.rst", "\n".join(["The core", "========", "", "The paper, one file per component.", "",
