@@ -38,6 +38,16 @@ class ALBEF(nn.Module):
         for part in (self.image_proj, self.text_proj, self.match_head):
             init_weights(part, config.init_std)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.temperature.device
+
+    @property
+    def mean_temperature(self) -> Tensor:
+        """(): what evaluation divides similarities by; yours may have a temperature per direction."""
+        return self.temperature.mean()
+
     def start(self, albef: nn.Module) -> None:
         """Load the weights of an ALBEF, in place."""
         self.load_state_dict(albef.state_dict())

@@ -80,7 +80,7 @@ def by_way(run: Pretrained, batch: Batch, weight: float) -> list[Tensor]:
     encoded = ranking.encode(run.model, batch.image, batch.tokens, batch.keep)
     images, texts = batch.ids.split([len(batch.image), len(batch.tokens)])
     same_record = (images[:, None] == texts) | (images[:, None] < 0)
-    scores = ranking.score(run.model, encoded, rivals=same_record).over(run.model.temperature)
+    scores = ranking.score(run.model, encoded, rivals=same_record).over(run.model.mean_temperature)
     assert scores.itm is not None
     ways = torch.stack([scores.itc, scores.itm, scores.both(weight)])            # (way, p + 1, t)
     by_record = []

@@ -79,7 +79,7 @@ def image_relevance(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor,
     with torch.enable_grad(), record_weights(model.image_encoder) as weights:
         image_feature = model.image_feature(model.encode_image(image.detach().requires_grad_()))
         text_feature = model.text_feature(model.encode_text(tokens, keep), keep)
-        similarity = (image_feature * text_feature).sum(1) / model.temperature
+        similarity = (image_feature * text_feature).sum(1) / model.mean_temperature
         return layer_map(similarity, weights, block)[:, 0, 1:]
 
 

@@ -30,7 +30,7 @@ def encode(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, chunk: int
 
     image: (i, 3, s, s); tokens, keep: (t, l)
     """
-    device = model.temperature.device
+    device = model.device
     image_tokens = [model.encode_image(part.to(device)) for part in image.split(chunk)]
     return Encoded(torch.cat(image_tokens), *encode_texts(model, tokens, keep, chunk))
 
@@ -39,7 +39,7 @@ def encode(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, chunk: int
 def encode_texts(model: ALBEF, tokens: Tensor, keep: Tensor, chunk: int = 128
                  ) -> tuple[Tensor, Tensor]:
     """Texts (t, l) alone: -> their tokens (t, l, d), and keep on the model's device."""
-    device = model.temperature.device
+    device = model.device
     tokens = tokens.to(device)
     keep = keep.to(device)
     parts = zip(tokens.split(chunk), keep.split(chunk))

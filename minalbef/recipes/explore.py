@@ -23,7 +23,7 @@ from minalbef.system.images import list_images, open_image
 from minalbef.system.limits import printable
 from minalbef.system.metrics import progress
 from minalbef.tasks.run import IMAGE_CHUNK, Run
-from minalbef.viz.explorer import pack, vocabulary, write_html
+from minalbef.viz.explorer import pack, require_ours, vocabulary, write_html
 
 MOST_PICTURES = 500
 MOST_WEIGHTS = 15_000_000             # 80 MB in the file
@@ -40,6 +40,7 @@ def write_page(run: Run, folder: Path, out: Path) -> tuple[int, dict[str, str]]:
     written.
     """
     run.require("image_proj", "text_proj", "fusion", "match_head")
+    require_ours(run, "text_encoder")        # images are computed here
     weights = page_weights(run)
     pictures, tokens, broken = read_folder(run, page_images(folder), folder)
     words = trained_words(run.path, run.config)

@@ -163,7 +163,7 @@ def rank_candidates(run: Run, sim: Tensor, encode: Callable[[list[int]], Encoded
     """
     run.require("fusion", "match_head")
     first = sim.topk(min(FIRST, len(sim))).indices
-    scores = ranking.score(run.model, encode(first.tolist())).over(run.model.temperature)
+    scores = ranking.score(run.model, encode(first.tolist())).over(run.model.mean_temperature)
     assert scores.itm is not None
     both = scores.both(similarity_weight(run.path)).flatten()
     figures = torch.stack([sim[first], scores.itm.flatten().sigmoid(), both], 1)  # (k, 3)
@@ -202,7 +202,7 @@ def describe_hits(run: Run, query: str, hits: list[Hit]) -> str:
         lines.append(f"{hit.score:7.2f} {hit.match:6.2f} {hit.similarity:11.2f}  "
                      f"{printable(hit.title)}")
     lines.append(f"Sorted by score: the log-odds of match + {similarity_weight(run.path):g} x "
-                 f"similarity / {run.model.temperature.item():.3f}, the temperature. "
+                 f"similarity / {run.model.mean_temperature.item():.3f}, the temperature. "
                  f"Only the {FIRST} most similar have one.")
     unknown = unknown_words(run, *texts)
     if unknown:

@@ -148,7 +148,7 @@ def compete(run: Run, scenes: list[Drawn], block: int = BLOCK, match: bool = Tru
     blocks = [scenes[i:i + block] for i in range(0, len(scenes), block)]
     true = torch.block_diag(*(torch.from_numpy(truth(part)).T for part in blocks))
     oracle = torch.block_diag(*map(objects_shared, blocks))
-    return Contest(scores.over(run.model.temperature.item()), true.to(run.device),
+    return Contest(scores.over(run.model.mean_temperature.item()), true.to(run.device),
                    oracle.to(run.device).masked_fill(~rivals, -torch.inf))
 
 

@@ -60,7 +60,7 @@ class Run:
     @property
     def device(self) -> torch.device:
         """The model's device; `run.model.to("cuda")` moves it, and inputs follow."""
-        return self.model.temperature.device
+        return self.model.device
 
     def transform(self, image: Source) -> Tensor:
         """An image (path, PIL, array) -> (3, s, s), the model's input; see config.upright."""
@@ -230,7 +230,7 @@ class Run:
             title = part.replace("_", " ")
             lines.append(f"  {title:13} {counts.get(part, 0) / 1e6:7.2f}M  {words}")
         lines.append(f"  shared space of {config.embed_dim}; "
-                     f"temperature {self.model.temperature.item():.3f}")
+                     f"temperature {self.model.mean_temperature.item():.3f}")
         if self.absent:
             lines.append(f"  the file has no {', '.join(sorted(self.absent))}, as is right for "
                          f"{self.task}")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from emojiscenes.painting import FINISHES, RGB, emoji, sheet
 from emojiscenes.scenes import Scenes
 from minalbef import Run, load
-from minalbef.config import ModelConfig
+from minalbef.config import Config, ModelConfig
 from minalbef.system import checkpoint
 from minalbef.viz.playback import write_training
 
@@ -40,10 +40,21 @@ def write_explorer(run: Run, out: Path, captions: int = 5000) -> str:
         raise ValueError(f"{run.path} is not a pretrained model of the embedded scenes; "
                          "the explorer needs one, like tiny. For a page of your own pictures, "
                          "name their folder with --images")
+    require_ours(run, "image_encoder", "text_encoder")
     values = page_values(run, captions)
     values["training"] = write_training(run, stored_weights(run.model), script_beside(out))
     write_html("explorer.html", values, out)
     return values["alone"]
+
+
+def require_ours(run: Run, *parts: str) -> None:
+    """Raises ValueError for an encoder of yours: a page computes in the browser, which has ours."""
+    for part in parts:
+        value = getattr(run.config, part)
+        if value != getattr(Config, part):
+            raise ValueError(f"{run.path} has {part}={value}, and the page's browser computes our "
+                             "encoders alone; ask it by search and predict, or, where its text "
+                             "encoder is bert, on a page of your images with --images")
 
 
 def script_beside(out: Path) -> Path:
@@ -108,7 +119,10 @@ def why_alone(run: Run) -> str:
         return f"it is {PAPER}, and the page has no other"
     if not (checkpoint.run_folder(PAPER) / "model.safetensors").is_file():
         return f"{PAPER} isn't installed where this page was written"
-    paper = load(PAPER).config
+    try:
+        paper = load(PAPER).config
+    except ValueError as error:                  # of a model whose file you have changed
+        return str(error)
     for name in sorted(SAME):
         theirs, ours = getattr(paper, name), getattr(run.config, name)
         if theirs != ours:

@@ -8,7 +8,9 @@ from torch.testing import assert_close
 import minalbef
 from helpers import small
 from minalbef.albef import ALBEF
+from minalbef.data import data_folder
 from minalbef.system.encoders import TimmEncoder
+from minalbef.viz.explorer import write_explorer
 from processes import Refused, command
 
 OWN = """
@@ -54,7 +56,9 @@ def test_every_command_takes_a_run_with_an_encoder_of_ones_own(folder):
             "--quiet")
     command("search", "a cat", "--run", "run", "--out", "found.png")
     assert "ITC" in command("doctor", "run")
-    command("explore", "run", "--out", "explorer.html")
+    command("explore", "run", "--images", data_folder() / "tiny", "--out", "pictures.html")
+    with pytest.raises(ValueError, match="image_encoder=encoders_of_mine:Patches"):
+        write_explorer(minalbef.load("run"), folder / "explorer.html")
 
 
 def test_a_model_of_timms_gives_tokens_of_the_configs_width():
