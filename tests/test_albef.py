@@ -1,13 +1,18 @@
 """albef: the whole model has the parts, names and sizes that others rely on."""
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from helpers import disturb, gradients, small, texts
+from helpers import Batches, disturb, gradients, small, texts
 from minalbef.albef import ALBEF
 from minalbef.presets import preset
+from minalbef.pretrain import Pretrain
+from minalbef.scenes.evaluation import evaluate_scenes
+from untrained import untrained
 
 
 def count(*modules) -> int:
@@ -127,3 +132,32 @@ def test_to_be_tried_leaves_an_image_encoder_as_it_was():
     vars(encoder)["forward"] = lambda image: torch.zeros(2, 10, 32)
     ALBEF(small(), image_encoder=encoder)
     assert torch.rand(1).equal(tried), "the dry call drew random numbers"
+
+
+class TwoTemperatures(ALBEF):
+    """A temperature for each direction of ITC."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.temperature = nn.Parameter(torch.tensor([0.05, 0.1]))
+
+    def image_to_text(self, image, texts):
+        return image @ texts.T / self.temperature[0]
+
+    def text_to_image(self, text, images):
+        return text @ images.T / self.temperature[1]
+
+
+def test_a_temperature_per_direction_trains_and_is_evaluated_by_its_mean():
+    run = untrained()
+    run = replace(run, model=TwoTemperatures(run.config).eval())
+    config = small()
+    task = Pretrain(config, student=TwoTemperatures(config))
+    losses, keys = task(Batches(config)(0), 0.4, task.draws(0))
+    sum(losses.values()).backward()
+    assert task.student.temperature.grad.shape == (2,)
+    task.after_step(keys)
+    assert task.student.temperature.tolist() == pytest.approx([0.05, 0.1])
+    assert "temperature 0.075" in str(run)
+    figures = evaluate_scenes(run, size=0.02)
+    assert 0 <= figures["plain"]["rerank_i2t_r1"] <= 1
