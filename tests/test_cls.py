@@ -1,13 +1,11 @@
 """image_cls, text_cls: the same [CLS] as an encoder's that computes all tokens."""
 import pytest
 import torch
-from torch import nn
 from torch.testing import assert_close
 
 from helpers import small
 from minalbef.albef import ALBEF
 from minalbef.fast.cls import attend_cls, image_cls, text_cls
-from minalbef.layers import Layer
 
 
 @pytest.mark.parametrize("stem", ["patch", "conv"])
@@ -33,22 +31,3 @@ def test_a_texts_cls_is_the_first_of_all_tokens_and_sees_no_padding(depth):
         assert text_cls(encoder, tokens, keep).shape == (3, 1, config.text_width)
         seen = text_cls(encoder, tokens, torch.ones_like(keep))
         assert (seen - text_cls(encoder, tokens, keep)).abs()[1].max() > 1e-4, "the check is blind"
-
-
-def test_the_last_layers_are_not_called_for_all_tokens():
-    model = ALBEF(small(image_depth=2, text_depth=2)).eval()
-    called = []
-    for layer in model.modules():
-        if isinstance(layer, Layer):
-            layer.register_forward_hook(lambda layer, *_: called.append(layer))
-    config = model.config
-    image_cls(model.image_encoder, torch.randn(1, 3, config.image_size, config.image_size))
-    text_cls(model.text_encoder, torch.zeros(1, 4, dtype=torch.long), torch.ones(1, 4, dtype=torch.bool))
-    assert called == [model.image_encoder.blocks[0], model.text_encoder.layers[0]]
-
-
-def test_another_encoder_gives_all_its_tokens():
-    class Tokens(nn.Module):
-        def forward(self, *given):
-            return torch.ones(2, 5, 4)
-    assert image_cls(Tokens(), torch.zeros(2)).shape == text_cls(Tokens(), None, None).shape == (2, 5, 4)

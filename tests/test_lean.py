@@ -1,5 +1,4 @@
 """A step in passes, in bf16, with activation checkpointing or compiled: losses and gradients stay; its costs."""
-import copy
 from dataclasses import replace
 
 import pytest
@@ -10,19 +9,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import SMALL_PAPER, Batches, pretrain, same_state, small
 from minalbef import train
-from minalbef.albef import ALBEF
 from minalbef.bench.step import WORDS, make_batch
 from minalbef.checkpoint import part_of
 from minalbef.fast import loop
-from minalbef.fast.loop import Recomputed, recompute_and_compile
-from minalbef.fast.pretrain import FastPretrain
-from minalbef.fusion import FusionLayer
-from minalbef.layers import Layer, evaluation_mode
+from minalbef.fast.loop import recompute_and_compile
 from minalbef.presets import preset
-from minalbef.scenes.warm_start import LabelBatch, WarmStart
 from minalbef.tasks.table import find_task_of_preset
 from minalbef.tokenizer import Tokenizer
-from minalbef.vision import ViT
 
 CPU = torch.device("cpu")
 PRESETS = ("paper-4m", "retrieval-coco", "entailment", "vqa", "nlvr2-assign", "nlvr2")
@@ -58,12 +51,6 @@ def test_a_step_trains_all_weights_but_those_of_the_parts_that_a_task_says_are_u
     loop.backward(task, task, batch, alpha, task.draws(3), config, CPU)
     for weight, p in task.student.named_parameters():
         assert (p.grad is None) == (part_of(weight) in task.unused_parts), weight
-
-
-def test_a_task_whose_losses_begin_later_or_whose_student_is_custom_names_no_unused_parts():
-    assert pretrain(small(match_from=0.5)).unused_parts is None
-    assert FastPretrain(small(), student=ALBEF(small())).unused_parts is None
-    assert FastPretrain(small(), without=("itm", "mlm")).unused_parts == ("match_head", "word_head", "fusion")
 
 
 def double(batch):
@@ -156,34 +143,6 @@ def test_bf16_is_near_fp32_and_its_losses_and_gradients_are_in_fp32(name):
         assert x.dtype == y.dtype, "the queue's features are in fp32"
 
 
-def test_the_warm_start_runs_in_bf16():
-    config = small(precision="bf16", batch=6)
-    torch.manual_seed(0)
-    task = WarmStart(config, 5)
-    batch = LabelBatch(torch.randn(6, 3, 24, 24), torch.eye(6, 5) + torch.eye(6, 5).roll(1))
-    fine, _ = loop.backward(task, task, batch, 0.0, None, replace(config, precision="fp32"), CPU)
-    low, _ = loop.backward(task, task, batch, 0.0, None, config, CPU)
-    for name, value in fine.items():
-        assert low[name].dtype == torch.float32 and low[name] != value
-        assert low[name] == pytest.approx(value.item(), rel=0.02)
-
-
-def test_similarities_are_compared_in_fp32():
-    """At a temperature of .02 a step of bf16 in a similarity near 50 is .25; the loss would be off by as much."""
-    config = small(image_size=16)
-    task, batch, sims = pretrain(config), Batches(config)(0), []
-    loss_of = task.itc_loss
-
-    def spy(sim, *rest):
-        sims.append(sim)
-        return loss_of(sim, *rest)
-    task.itc_loss = spy
-    losses, *_ = step(task, replace(config, precision="bf16"), batch)
-    loss = losses["itc"]
-    assert all(sim.dtype == torch.float32 for sim in sims) and loss.dtype == torch.float32
-    assert any((sim.bfloat16().float() != sim).any() for sim in sims), "they were rounded on the way"
-
-
 # a step asks for no number
 
 
@@ -214,22 +173,6 @@ class Spy(TorchDispatchMode):
             self.watching = True
             return found
         return call
-
-
-@pytest.mark.parametrize("ask", [
-    lambda x: x.sum().item(), lambda x: bool(x.any()), lambda x: float(x[0]), lambda x: x[x > 0], lambda x: x.nonzero(),
-    lambda x: x.masked_select(x > 0), lambda x: x.unique(), lambda x: torch.where(x > 0), lambda x: x.equal(x),
-    lambda x: x.clone().__setitem__(x > 0, x[:2]), lambda x: x.repeat_interleave(x.long()),
-    lambda x: x.long().bincount(), lambda x: torch.zeros(9)[int(x.argmax()):]])
-def test_the_spy_sees_whatever_makes_a_gpu_wait(ask):
-    x = torch.tensor([1.0, 0.0, 2.0])
-    with Spy() as spy:
-        x.index_select(0, torch.tensor([0, 1])), x[torch.tensor([2, 0])]
-        x.masked_fill(x > 0, 1), x.repeat_interleave(2)
-        torch.where(x > 0, x, 0.0), x.clone().index_add_(0, torch.tensor([0]), x[:1])
-        assert not spy.seen and spy.ran, "it cries wolf"
-        ask(x)
-    assert spy.seen
 
 
 # not VQA, which has answers of unequal number, and waits; nor text assignment, whose one_hot asks on a CPU alone
@@ -281,50 +224,7 @@ def test_layers_computed_again_keep_what_they_read_alone():
     assert kept(task, replace(config, checkpointing=True), batch) < 0.5 * kept(task, config, batch)
 
 
-def test_only_the_student_computes_again_and_all_is_as_before_afterwards(tmp_path):
-    config = small(image_size=16, checkpointing=True, epoch=8)
-    task = pretrain(config)
-    with recompute_and_compile(task, config):
-        changed = {name for name, module in task.named_modules() if isinstance(module, Recomputed)}
-    layers = {name for name, module in task.named_modules() if isinstance(module, Layer)}
-    assert changed == {name for name in layers if name.startswith("student")}
-    assert any("fusion" in name for name in changed)
-    train.fit(task, Batches(config), config, tmp_path, quiet=True)
-    assert not any(isinstance(module, Recomputed) for module in task.modules())
-    assert copy.deepcopy(task).state_dict().keys() == task.state_dict().keys()
-
-
 # compiled
-
-def test_compiling_reaches_the_layers_of_student_and_teacher(monkeypatch):
-    seen = []
-    monkeypatch.setattr(torch, "compile", lambda f: seen.append(f.__self__) or f)
-    task, config, _ = made("paper-4m")
-    with recompute_and_compile(task, replace(config, compile=True)):
-        pass
-    assert set(seen) == {module for module in task.modules() if isinstance(module, Layer)}
-    assert any(isinstance(layer, FusionLayer) for layer in seen)
-
-
-@pytest.mark.slow
-def test_evaluation_runs_no_compiled_layer(monkeypatch):
-    """Its shapes would fill the compiled layers' cache."""
-    compiler, runs = torch.compile, []
-
-    def backend(graph, example):
-        return lambda *args: runs.append(1) or graph(*args)
-    monkeypatch.setattr(torch, "compile", lambda f: compiler(f, backend=backend))
-    torch._dynamo.reset()
-    config = small(image_size=16, compile=True)
-    encoder, image = ViT(config).train(), torch.randn(2, 3, 16, 16)
-    with recompute_and_compile(encoder, config):
-        with evaluation_mode(encoder):
-            assert not encoder.training and encoder(image).shape == (2, 5, 32) and not runs
-        compiled = encoder(image)
-    assert encoder.training and len(runs) == config.image_depth
-    with torch.compiler.set_stance("force_eager"):
-        assert_close(compiled, encoder(image))
-    assert encoder.state_dict().keys() == ViT(config).state_dict().keys()
 
 
 @pytest.mark.slow

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from helpers import small
-from minalbef import distributed
 from minalbef.checkpoint import write_atomically
 from minalbef.recipes import pretrain
-from minalbef.writing import lock, name_file
+from minalbef.writing import lock
 
 CONFIG = small(seed=3)
 
@@ -99,36 +98,6 @@ def test_a_forked_worker_neither_ends_the_lock_nor_keeps_it(tmp_path):
         os.kill(worker, signal.SIGKILL)
 
 
-def test_rank_0_alone_holds_the_lock_and_may_take_it_again(holder, tmp_path, monkeypatch):
-    with lock(tmp_path / "run", CONFIG), lock(tmp_path / "run", CONFIG):
-        pass
-    holder(tmp_path / "run")
-    monkeypatch.setattr(distributed, "rank", lambda: 1)
-    with lock(tmp_path / "run", CONFIG):
-        pass
-
-
-def test_a_held_folder_is_refused_before_anything_is_drawn(holder, tmp_path, monkeypatch):
-    process, _ = holder(tmp_path / "run")
-    monkeypatch.setattr(pretrain, "read_captions", lambda *_: pytest.fail("it went on"))
-    with pytest.raises(ValueError, match=f"process {process.pid}"):
-        pretrain.pretrain(replace(CONFIG, objects=12), tmp_path / "run", quiet=True)
-
-
-def test_only_temporary_files_of_dead_processes_are_swept_in_start_too(holder, tmp_path):
-    process, pipe = holder(tmp_path / "other")
-    for folder in (tmp_path / "run", tmp_path / "run" / "start"):
-        folder.mkdir()
-        for number in (process.pid, os.getpid()):
-            (folder / f".state.pt.{number}.tmp").touch()
-    (tmp_path / "run" / "state.pt").touch()
-    pipe.send("end")
-    process.join()
-    with lock(tmp_path / "run", CONFIG):
-        left = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob(".*.tmp")}
-    assert left == {f".state.pt.{os.getpid()}.tmp", f"start/.state.pt.{os.getpid()}.tmp"}
-
-
 def test_a_folder_of_other_things_is_refused_and_what_it_holds_is_named(tmp_path):
     for i in range(7):
         (tmp_path / f"{i}.txt").touch()
@@ -142,14 +111,6 @@ def test_a_folder_of_other_things_is_refused_and_what_it_holds_is_named(tmp_path
         with lock(tmp_path, CONFIG):
             pass
         (tmp_path / name).unlink()
-
-
-@pytest.mark.parametrize("make, says", [(os.mkdir, "a folder"), (os.mkfifo, "no file, but a device or pipe")])
-def test_what_is_no_file_is_not_replaced_by_one(tmp_path, make, says):
-    make(tmp_path / "there")
-    with pytest.raises(ValueError, match=f"there is {says}"):
-        write_atomically(tmp_path / "there", lambda path: path.write_text("new"))
-    assert not (tmp_path / "there").is_file()
 
 
 def test_two_processes_that_write_one_file_at_once_leave_it_whole(tmp_path):
@@ -179,34 +140,6 @@ def test_a_symbolic_link_is_written_through(tmp_path, note):
     with pytest.raises(ValueError, match="folder is a folder"):
         write_atomically(tmp_path / "folder", lambda path: path.write_text("new"))
     note("a symbolic link named with --out", 2, "its target is written, the link stands")
-
-
-def test_a_write_that_fails_names_the_file_and_no_option_that_the_command_lacks(tmp_path):
-    def full(path):
-        raise OSError(27, "File too large")
-    message = f"could not write {tmp_path}/search.png: .*another folder"
-    with pytest.raises(OSError, match=message) as told:
-        write_atomically(tmp_path / "search.png", full)
-    assert "--run" not in str(told.value)
-    message = f"could not write {tmp_path}/a: .Errno 27. File too large; free"
-    with pytest.raises(OSError, match=message):
-        with name_file(tmp_path / "b"), name_file(tmp_path / "a"):
-            full(tmp_path)
-    with pytest.raises(FileNotFoundError, match="nowhere"), name_file(tmp_path / "a"):
-        (tmp_path / "nowhere").read_text()
-
-
-def test_a_write_removes_what_a_killed_process_left_of_the_same_file(tmp_path, holder):
-    process, _ = holder(tmp_path / "elsewhere")
-    dead = multiprocessing.get_context("fork").Process(target=int)
-    dead.start()
-    dead.join()
-    for number in (dead.pid, process.pid):
-        (tmp_path / f".a[1].idx.{number}.tmp").write_text("half")
-    (tmp_path / f".b.idx.{dead.pid}.tmp").write_text("of another file, maybe of another program")
-    write_atomically(tmp_path / "a[1].idx", lambda path: path.write_text("new"))
-    assert {path.name for path in tmp_path.glob("*.idx*")} | {path.name for path in tmp_path.glob(".*.tmp")} == {
-        "a[1].idx", f".a[1].idx.{process.pid}.tmp", f".b.idx.{dead.pid}.tmp"}
 
 
 def test_a_start_that_fails_leaves_no_folder_that_it_made(tmp_path):
