@@ -8,11 +8,9 @@ from dataclasses import replace
 import pytest
 from torch.testing import assert_close
 
-from helpers import small
 from minalbef import train
 from minalbef.bench import step
-from minalbef.bench.step import Steps, count_parts, find_recipe, measure_step
-from minalbef.cli import bench
+from minalbef.bench.step import Steps, count_parts
 from minalbef.cli import main as command_line
 from minalbef.presets import preset
 
@@ -47,36 +45,6 @@ def test_the_command_prints_every_figure_of_a_recipe(name, monkeypatch, capsys):
     assert sum(parts.values()) / 4 == pytest.approx(printed["gflop_per_sample"], rel=0.01)
     assert "student fusion" in parts and "teacher image_encoder" in parts
     assert parts[step.REST] > sum(parts.values()) / 3, "a backward pass costs two forward ones"
-
-
-def test_a_run_is_measured_with_its_own_settings():
-    config, task = find_recipe("tiny-paper", ["batch=8"])
-    assert task == "pretrain" and config.name == "tiny" and config.batch == 8
-    assert config.siblings == 0 < find_recipe("tiny")[0].siblings
-    assert find_recipe("vqa")[1] == "vqa"
-
-
-def test_scenes_are_those_of_the_run():
-    config = small(device="cpu", objects=12, siblings=0.5)
-    work = Steps(config)
-    assert type(work.task).__name__ == "ScenePretrain" and work.batch(0).image.shape[-1] == 24
-    work(0)
-
-
-def test_timed_steps_are_spread_over_the_run(monkeypatch):
-    numbers = []
-    monkeypatch.setattr(step, "time_steps", lambda work, steps: numbers.extend(steps) or (2.0, 1.0))
-    figures = measure_step(replace(CONFIG, epoch=400, epochs=1.0), steps=4)
-    assert numbers == [12, 37, 62, 87] and figures["hours_of_the_run"] == 100 * 2 / 3600
-
-
-def test_captions_have_cocos_lengths_unless_all_are_full():
-    work = Steps(replace(CONFIG, text_length=25, batch=64, vocab_size=512))
-    keep = work.batch(0).keep
-    lengths = keep.sum(1)
-    assert lengths.min() == 9 and lengths.float().mean() == pytest.approx(12, abs=1)
-    assert keep.any(0).all(), "padded to the longest, and no more"
-    assert Steps(CONFIG, full_texts=True).batch(0).keep.all()
 
 
 def flops_of(**changes) -> dict[str, float]:
@@ -151,9 +119,3 @@ def test_loading_is_measured(monkeypatch, capsys):
     assert 1 / scenes["both"] == pytest.approx(both, rel=0.01)
     photos = printed["photos_per_second"]
     assert photos.keys() == {"resized", "augmented"} and min(photos.values()) > 0
-
-
-@pytest.mark.parametrize("wrong", [dict(number=0), dict(photo=0), dict(sizes=(48, 0))])
-def test_loading_that_cannot_be_measured_is_said(wrong):
-    with pytest.raises(ValueError, match="must lie between"):
-        bench.data(**wrong)

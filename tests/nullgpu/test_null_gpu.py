@@ -51,28 +51,6 @@ def test_a_step_of_each_recipe_runs_on_a_gpu_and_never_waits_for_it(name, steps)
     assert step["waits"] == 0 and step["from_gpu"] == 0, step["wait_lines"]
 
 
-def test_a_wait_is_counted_where_it_happens(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text("import gpu_counts, torch\n"
-                      "x = torch.ones(3).cuda()\n"
-                      "with gpu_counts.count() as counts:\n"
-                      "    x.sum().item()\n"
-                      "    x.nonzero()\n"
-                      "    torch.ones(3).to('cuda', non_blocking=True)\n"
-                      "    torch.ones(3).pin_memory().to('cuda', non_blocking=True)\n"
-                      "import json\n"
-                      "print(json.dumps(counts))\n", encoding="utf-8")
-    counts = json.loads(run(str(script)).stdout)
-    assert counts["wait_lines"].keys() == {f"script.py:{line}" for line in (4, 5, 6)}
-
-
-def test_tensors_on_two_devices_are_an_error(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text("import torch\ntorch.ones(3).cuda() + torch.ones(3)\n", encoding="utf-8")
-    with pytest.raises(AssertionError, match="two devices, cuda:0 and cpu"):
-        run(str(script))
-
-
 def test_launches_and_memory_of_the_papers_step_are_bounded():
     step = count("paper-4m", "batch=64", "precision=bf16")
     assert step["waits"] == 0 and step["triton"] == 0

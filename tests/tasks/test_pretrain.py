@@ -34,7 +34,7 @@ def test_a_step_has_the_losses_of_its_phase(kind, step, names):
         assert task(batch, alpha, task.draws(step))[0].keys() == names
     if step == 15:
         losses = task(batch, 0.4, task.draws(step))[0]
-        other = task.losses(batch, 0.4, task.draws(step), task.teacher, Phase(True, False, False))[0]
+        other = task(batch, 0.4, task.draws(step), Phase(True, False, False))[0]
         assert all(abs(other[name] - losses[name]) > 1e-4 for name in ("itc", "itm"))
 
 
@@ -361,8 +361,7 @@ def test_buckets_hold_the_same_scenes_sorted_by_length_with_siblings_together(sc
 # the start of a run
 
 @pytest.mark.parametrize("changes, says",
-                         [({"warm_steps": 7}, "warm_steps: 5 there, 7 here"), ({"warm_lr": 0.5}, "warm_lr"),
-                          ({"text_width": 24}, "text_width: 48 there, 24 here"), ({"warm_steps": 0}, "warm_steps")])
+                         [({"warm_lr": 0.5}, "warm_lr"), ({"text_width": 24}, "text_width: 48 there, 24 here")])
 def test_a_start_that_was_made_with_other_settings_is_refused_before_anything_is_trained(tmp_path, monkeypatch,
                                                                                          changes, says):
     config = small(objects=12, warm_steps=5)
@@ -387,7 +386,7 @@ def test_validation_losses_are_the_students_alone_in_every_phase():
     losses, (image, text, keys) = task.validate(batch, draws)
     alone = copy.deepcopy(task)
     alone.teacher = copy.deepcopy(task.student)
-    expected, _ = alone.losses(batch, 0.0, draws, alone.teacher, Phase(True, False, True))
+    expected, _ = alone(batch, 0.0, draws, Phase(True, False, True))
     assert losses.keys() == LONG, "at step 0, too, when only ITC is trained"
     for name, value in losses.items():
         assert_close(value, expected[name].detach(), atol=1e-5, rtol=1e-5)
