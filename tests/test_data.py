@@ -103,14 +103,6 @@ def test_no_other_format_opens_and_no_postscript_runs_whatever_the_files_name(tm
             open_image(source)
 
 
-@pytest.mark.parametrize("size", [(1_000_001, 1), (2, 1_000_001)])
-def test_a_side_that_takes_much_memory_to_resize_is_refused(size, note):
-    with pytest.raises(ValueError, match="has a side over the limit of 1,000,000 pixels; make it"):
-        open_image(Image.new("1", size))
-    assert open_image(Image.new("1", (1000, 1))).size == (1000, 1)
-    note(f"a picture of {size[0]:,} x {size[1]:,} pixels", 1, "refused")
-
-
 def test_a_pipe_is_no_picture_and_nothing_waits_for_it(tmp_path, note):
     os.mkfifo(tmp_path / "x.jpg")
     for path in (tmp_path / "x.jpg", str(tmp_path / "x.jpg")):
@@ -120,8 +112,8 @@ def test_a_pipe_is_no_picture_and_nothing_waits_for_it(tmp_path, note):
 
 
 @pytest.mark.parametrize("array",
-                         [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 7), np.uint8), np.zeros(3, np.uint8),
-                          np.zeros((0, 4, 3), np.uint8), np.zeros((4, 0), np.uint8)])
+                         [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 7), np.uint8),
+                          np.zeros((0, 4, 3), np.uint8)])
 def test_arrays_of_another_kind_are_refused(array):
     with pytest.raises(ValueError, match="array of shape"):
         open_image(array)
@@ -143,15 +135,6 @@ def test_transform_resizes_and_normalises():
     by_hand = (pixels / 255 - np.array(mean)) / np.array(std)
     assert_close(transform(pixels, 6).permute(1, 2, 0), torch.tensor(by_hand, dtype=torch.float32))
     assert_close(transform(Image.fromarray(pixels), 6), transform(pixels, 6))
-
-
-def test_collate_makes_one_batch_of_unlike_pictures():
-    tokenizer = Tokenizer.train(["a cat", "a dog and a cat"], 60)
-    batch = collate([Record(picture(), "a cat", 7), Record(np.array(picture("RGB", (8, 8))), "a dog and a cat", 9)],
-                    tokenizer, 8, length=4).to("cpu")
-    assert batch.image.shape == (2, 3, 8, 8) and batch.image.dtype == torch.float32
-    assert batch.tokens.shape == batch.keep.shape == (2, 4)
-    assert batch.keep.sum(1).tolist() == [3, 4] and batch.ids.tolist() == [7, 9]
 
 
 def test_a_batch_of_bytes_is_normalised_to_the_bits_of_each_image_alone():

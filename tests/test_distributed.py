@@ -16,19 +16,12 @@ from torch.testing import assert_close
 
 from helpers import Batches, pretrain, small
 from minalbef import distributed
-from minalbef.datasets.loader import RecordBatches
-from minalbef.datasets.prepare import prepare
-from minalbef.datasets.store import open_records
 from minalbef.distributed import fetch, gather, rank, total, world
 from minalbef.fast.loop import backward
 from minalbef.fast.pretrain import FastPretrain, MaskedDraws, fast_form
 from minalbef.pretrain import Pretrain
-from minalbef.recipes.pretrain import begin, settings
 from minalbef.scenes.pretrain import ScenePretrain
-from minalbef.tasks import retrieval
 from minalbef.train import Stopped, fit
-from miniature_sets import SIZES, img2dataset
-from miniature_sets import SMALL as OF_RECORDS
 
 # five steps: ITC alone, then all three, with queue and hard negatives from the third on
 CONFIG = small(image_size=16, alpha=0.4, epoch=5 * 8, match_from=0.2, queue_from=0.4, hard_from=0.4, warmup_steps=2,
@@ -124,15 +117,6 @@ def in_passes(name: str, passes: int, **changes) -> dict:
     return {"loss": losses[name], "gradients": gradients, "ids": carry[2], "reduced": reduced, "negatives": negatives}
 
 
-def train_on_records(folder, prepared) -> dict:
-    """Pretraining on a prepared set, of which few words are masked: of some batches one, or none."""
-    changes = [*OF_RECORDS, "mask_rate=0.06", "mask_power=0", "mlm_every=1", "alpha=0.4"]
-    task, tokenizer, config = begin(settings("tiny", changes, [prepared]), [prepared])
-    records = open_records("retrieval", [prepared])
-    batches = RecordBatches(records, retrieval.collate, config, tokenizer)
-    return train(folder, config, dtype=torch.double, task=task, batches=batches)
-
-
 def pieces() -> dict:
     """gather, total and fetch on 4 rows of this process, and the gradient that comes back through fetch."""
     x = (torch.arange(12.0).reshape(4, 3) + 100 * rank()).requires_grad_()
@@ -156,7 +140,6 @@ def worker(number: int, port: int, folder):
     result |= {"exact": train(folder / "exact", dtype=torch.double), "words": in_passes("mlm", 2)}
     result |= {"whole words": in_passes("mlm", 1)}
     result |= {"near": in_passes("itm", 1, hard_negatives="local")}
-    result["records"] = train_on_records(folder / "records", folder / "prepared" / "shards")
     def stop():                                                  # one process alone hears of it
         if number == 1:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -183,8 +166,6 @@ def worker(number: int, port: int, folder):
 def two(tmp_path_factory):
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp("two")
-    img2dataset(folder / "shards", *SIZES)
-    prepare("shards", folder / "shards", folder / "prepared")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -277,25 +258,6 @@ def test_masked_words_are_counted_over_all_passes_of_all_processes(two):
 def test_gradients_are_added_up_over_the_processes_once_a_step_however_many_passes(two):
     for found in two[0]:
         assert found["words"]["reduced"] == found["whole words"]["reduced"] != [], "once a bucket"
-
-
-def same_weights(a: dict, b: dict) -> bool:
-    """Of student and teacher, but for what softmax ignores."""
-    names = [name for name in b if name.startswith(("student", "teacher")) and not name.endswith(".k.bias")]
-    assert_close({name: a[name] for name in names}, {name: b[name] for name in names}, atol=EXACT, rtol=0)
-    return a.keys() == b.keys()
-
-
-def test_two_processes_on_prepared_records_equal_one_however_few_words_are_masked(two, tmp_path):
-    whole = train_on_records(tmp_path, two[1] / "prepared" / "shards")
-    first, second = (found["records"] for found in two[0])
-    assert [a + b for a, b in zip(first["hidden"], second["hidden"])] == whole["hidden"]
-    assert {0, 1} < set(whole["hidden"]), "a batch of no word, one of fewer than there are processes, and others"
-    for ours, a, b in zip(whole["losses"], first["losses"], second["losses"], strict=True):
-        assert_close({name: (a[name] + b[name]) / 2 for name in ours}, ours, atol=EXACT, rtol=0)
-    for found in (first, second):
-        assert_close(found["gradients"], whole["gradients"], atol=EXACT, rtol=0)
-        assert same_weights(found["state"], whole["state"])
 
 
 def test_local_negatives_on_two_processes_are_those_of_one_in_two_passes(two):

@@ -10,7 +10,6 @@ from transformers.models.bert.modeling_bert import BertLayer
 from helpers import copy_weights, disturb, gradients, same_dropout, small, texts
 from hugging_face import bert_config, layer_pairs
 from minalbef.fusion import Fusion
-from minalbef.layers import record_weights
 
 CONFIG = small(fusion_depth=3, text_mlp_ratio=3.0)
 
@@ -103,14 +102,3 @@ def test_queries_of_pairs_with_ready_keys_equal_the_plain_form():
     plain = f(text[PAIRS[0]], keep[PAIRS[0]], image[PAIRS[1]])[:, :1]
     y = f(text, keep, None, pairs=PAIRS, queries=1, keys_values=f.keys_values(image))
     same(y, plain, (text, image, *f.parameters()))
-
-
-def test_recording_weights_changes_nothing_else():
-    f, (text, keep, image) = fusion(), inputs()
-    wanted = (text, image, *f.parameters())
-    with record_weights(f, "cross") as weights:
-        y = f(text, keep, image, pairs=PAIRS, queries=2)
-    same(y, f(text, keep, image, pairs=PAIRS, queries=2), wanted)
-    assert [w.shape for w in weights] == [(5, 4, 9, 10)] * 2 + [(5, 4, 2, 10)]
-    for w in weights:
-        assert_close(w.sum(-1), torch.ones(w.shape[:-1]))

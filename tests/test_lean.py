@@ -108,24 +108,6 @@ def test_negatives_and_truths_of_a_pass_are_those_of_its_rows_in_every_process()
     assert whole.part(1, 2, 8).ids.equal(whole.ids[4:]) and whole.part(1, 2, 8).match.equal(whole.match[4:, 4:])
 
 
-def test_accumulated_training_fills_the_queue_and_goes_on_after_a_stop(tmp_path):
-    config = small(image_size=16, accumulate=2, epoch=6 * 8)
-    whole = pretrain(config)
-    train.fit(whole, Batches(config), config, tmp_path / "whole", quiet=True)
-    newest = torch.cat([Batches(config)(step).ids for step in (3, 4, 5)])[-20:]    # a queue of 20
-    oldest_first = whole.queue.ids.roll(-whole.queue.pointer)
-    assert oldest_first.equal(newest), "each step pushes its rows once, in their order"
-    def broken(step):
-        if step == 4:
-            raise RuntimeError("the power went off")
-        return Batches(config)(step)
-    with pytest.raises(RuntimeError):
-        train.fit(pretrain(config), broken, replace(config, save_every=3), tmp_path / "cut", quiet=True)
-    again = pretrain(config, seed=5)
-    train.fit(again, Batches(config), replace(config, save_every=3), tmp_path / "cut", quiet=True)
-    assert same_state(again.state_dict(), whole.state_dict())
-
-
 # bf16
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -207,50 +189,7 @@ def test_layers_computed_again_give_the_same_losses_and_gradients(name, dropout)
     assert same_state(plain[:2], step(task, replace(config, checkpointing=True), batch)[:2])
 
 
-def kept(task, config, batch) -> int:
-    """Numbers that a step keeps for the way back, weights aside, each block of memory once."""
-    own, seen = {p.untyped_storage().data_ptr() for p in task.parameters()}, {}
-    def note(x):
-        if x.untyped_storage().data_ptr() not in own:
-            seen[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes() // x.element_size(), x
-        return x
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x), recompute_and_compile(task, config):
-        task(batch, 0.4, task.draws(3))
-    return sum(count for count, _ in seen.values())
-
-
-def test_layers_computed_again_keep_what_they_read_alone():
-    task, config, batch = made("paper-4m", image_depth=4, image_size=64)
-    assert kept(task, replace(config, checkpointing=True), batch) < 0.5 * kept(task, config, batch)
-
-
 # compiled
-
-
-@pytest.mark.slow
-def test_compiled_layers_stay_compiled_when_captions_differ_in_length(monkeypatch):
-    compiler, calls = torch.compile, []
-
-    def backend(graph, inputs):
-        def call(*values):
-            calls.append(graph)
-            return graph(*values)
-        return call
-    monkeypatch.setattr(torch, "compile", lambda f: compiler(f, backend=backend))
-    torch._dynamo.reset()
-    task, config, batch = made("paper-4m", compile=True)
-    task.train()
-    counts, graphs = [], set()
-    with recompute_and_compile(task, config):
-        for i, length in enumerate((9, 9, 8, 6, 7, 5)):
-            calls.clear()
-            short = replace(batch, tokens=batch.tokens[:, :length], keep=batch.keep[:, :length])
-            loop.backward(task, task, short, 0.4, task.draws(i), config, CPU)
-            counts.append(len(calls))
-            new = set(map(id, calls)) - graphs
-            graphs |= new
-            assert i < 3 or not new, "a length is compiled anew"
-    assert len(set(counts)) == 1, "a layer is no longer compiled"
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 import unicodedata
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from transformers import BertTokenizer
 
 from golden_rule import figures
-from minalbef.tokenizer import SPECIALS, Tokenizer, clean, has_words
+from minalbef.tokenizer import SPECIALS, Tokenizer, clean
 
 CAPTIONS = ["a small lemon above a big donut", "On a red background, an apple to the left of two cats.",
             "there are three crabs in the top left corner", "a lemon is below an apple"]
@@ -177,31 +176,3 @@ def test_files_that_are_no_vocabulary_are_refused(tmp_path):
             Tokenizer.from_vocab(path)
     with pytest.raises(ValueError, match="no room"):
         Tokenizer.train(CAPTIONS, 20)
-
-
-# hostile texts
-
-
-HOSTILE = {"NUL": "\0", "zero width": "\u200b\u200d\ufeff", "a mark alone": "\u0301\ufe0f", "private use": "\ue000",
-           "behind thirty that vanish": "\u200b " * 30 + "cat", "a lone surrogate": "a cat \ud83d", "nothing": " \n",
-           "punctuation": "?!"}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_what_has_no_words_is_refused_before_and_by_the_tokenizer(name):
-    text, tokenizer = HOSTILE[name], Tokenizer.train(CAPTIONS, 200)
-    with pytest.raises(ValueError, match="half of a surrogate pair|has no words"):
-        tokenizer.encode(["a cat", text])
-    if name == "a lone surrogate":
-        with pytest.raises(ValueError, match=r"'a cat \\ud83d' has half of a surrogate pair.*leave it out"):
-            has_words(text)
-    else:
-        assert not has_words(clean(text))
-
-
-def test_a_word_too_long_to_be_read_is_not_learnt_from():
-    start = time.perf_counter()
-    long = Tokenizer.train([*CAPTIONS, "xq" * 100_000, "a " + "z" * 101], 200)
-    assert time.perf_counter() - start < 5, "quadratic: it took minutes"
-    assert long._core.to_str() == Tokenizer.train([*CAPTIONS, "a"], 200)._core.to_str()
-    assert "z" in Tokenizer.train([*CAPTIONS, "z" * 100], 200)._core.get_vocab()

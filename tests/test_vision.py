@@ -7,8 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from helpers import copy_weights, disturb, gradients, small
-from minalbef.presets import preset
-from minalbef.vision import ConvStem, ViT, grid_positions, resize_positions
+from minalbef.vision import ConvStem, ViT, resize_positions
 
 
 def timms(config) -> nn.Module:
@@ -93,13 +92,3 @@ def test_positions_resize_as_timms_and_keep_the_class_token():
     assert_close(bigger[0, 1 + 4], row)                          # the first row's last patch is token 4
     with pytest.raises(ValueError, match="8 patch positions are not a square grid"):
         resize_positions(pos[:, :-1], 5)
-
-
-def test_grid_positions_tell_every_place_from_every_other():
-    pos = grid_positions(6, 96)
-    assert pos.shape == (36, 96) and abs(pos.std() - 1) < 0.1 and pos.mean(0).abs().max() < 1e-5
-    assert torch.pdist(pos).min() > 1
-    rows = pos.reshape(6, 6, 96)[..., :48]                       # one half tells the row alone
-    assert_close(rows[0, 1], rows[0, 0])
-    started = ViT(preset("tiny", pos_scale=0.4)).pos_embed
-    assert abs(started[:, 1:].std() - 0.4) < 0.04

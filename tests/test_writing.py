@@ -12,7 +12,6 @@ import pytest
 
 from helpers import small
 from minalbef.checkpoint import write_atomically
-from minalbef.recipes import pretrain
 from minalbef.writing import lock
 
 CONFIG = small(seed=3)
@@ -125,36 +124,3 @@ def test_two_processes_that_write_one_file_at_once_leave_it_whole(tmp_path):
     while any(process.is_alive() for process in processes):
         assert not path.exists() or json.loads(path.read_text())[1:] == numbers
     assert [process.exitcode for process in processes] == [0, 0] and list(tmp_path.iterdir()) == [path]
-
-
-def test_a_symbolic_link_is_written_through(tmp_path, note):
-    target, link = tmp_path / "disk" / "report.json", tmp_path / "run" / "report.json"
-    for folder in (target.parent, link.parent):
-        folder.mkdir()
-    link.symlink_to(target)
-    for text in ("the target is new", "the target is there"):
-        write_atomically(link, lambda path, text=text: path.write_text(text))
-        assert link.is_symlink() and target.read_text() == text and not target.is_symlink()
-        assert [path.name for path in target.parent.iterdir()] == ["report.json"]
-    (tmp_path / "folder").symlink_to(target.parent)
-    with pytest.raises(ValueError, match="folder is a folder"):
-        write_atomically(tmp_path / "folder", lambda path: path.write_text("new"))
-    note("a symbolic link named with --out", 2, "its target is written, the link stands")
-
-
-def test_a_start_that_fails_leaves_no_folder_that_it_made(tmp_path):
-    with pytest.raises(ValueError, match="vocab"):
-        pretrain.pretrain(replace(CONFIG, objects=12), tmp_path / "a" / "b" / "run", vocab=tmp_path / "vocab.txt",
-                          quiet=True)
-    assert not list(tmp_path.iterdir())
-    for name in ("empty", "full"):
-        (tmp_path / name).mkdir()
-    with pytest.raises(ZeroDivisionError):
-        with lock(tmp_path / "empty", CONFIG):
-            raise ZeroDivisionError
-    with pytest.raises(ZeroDivisionError):
-        with lock(tmp_path / "full" / "run", CONFIG):
-            (tmp_path / "full" / "run" / "metrics.csv").touch()
-            raise ZeroDivisionError
-    assert (tmp_path / "empty").is_dir(), "it was there before"
-    assert [path.name for path in (tmp_path / "full" / "run").iterdir()] == ["metrics.csv"]

@@ -63,30 +63,6 @@ def test_flops_of_the_image_encoder_are_those_counted_by_hand():
     assert again["student image_encoder"] == stem + 2 * layer, "each layer counts once"
 
 
-@pytest.mark.parametrize("rate, hidden", [(0.0, 1), (1.0, 8)])
-def test_flops_of_fusion_show_every_saving(rate, hidden):
-    """By hand: 4 texts of 9 words, 4 images of 17 tokens, 2 layers; 12 pairs for ITM, 4 for MLM.
-
-    hidden: words that MLM's last layer computes; with no word hidden still one
-    """
-    def self_attention(rows: int, queries: int) -> int:
-        products = 2 * 2 * 9 * 24 * 24 + 2 * 2 * queries * 24 * 24
-        return rows * (products + 2 * 2 * queries * 9 * 24)
-
-    def cross_attention_and_mlp(rows: int, queries: int) -> int:
-        return rows * queries * (2 * 2 * 24 * 24 + 2 * 2 * 17 * 24 + 2 * 2 * 24 * 96)
-
-    keys_values = 2 * 2 * (2 * 68 * 24 * 24)     # once for each image and layer
-    match = self_attention(4, 9) + cross_attention_and_mlp(12, 9)
-    match += self_attention(12, 1) + cross_attention_and_mlp(12, 1)      # for [CLS] alone
-    words = self_attention(4, 9) + cross_attention_and_mlp(4, 9)
-    words += self_attention(4, hidden) + cross_attention_and_mlp(4, hidden)
-    parts = flops_of(mask_rate=rate)
-    assert parts["student fusion"] == keys_values + match + words
-    head = 4 * 8 * (2 * 24 * 24 + 2 * 24 * 50) if rate else 0
-    assert parts.get("student word_head", 0) == head, "of masked words alone"
-
-
 def test_a_step_is_that_of_the_training_loop(tmp_path):
     still = dict(dropout=0.0, alpha=0.0, warmup_steps=0, lr_end=1e-4, lr=1e-4, epoch=4, epochs=1.0)
     work = Steps(replace(CONFIG, **still))

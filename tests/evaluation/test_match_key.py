@@ -130,12 +130,3 @@ def test_in_training_images_of_one_label_are_positives_and_never_negatives_in_ba
     expected = labels[:, None] == torch.cat([labels, torch.arange(8)])
     assert expected[:, :8].sum() == 10 and all(torch.equal(positive, expected) for positive in positives)
     assert all(torch.equal(own, expected[:, :8]) for own in excluded)
-
-
-def test_each_query_is_counted_in_its_own_group():
-    """An image's two captions make the queries of one direction longer than those of the other."""
-    records = [replace(record, match=None, group=group) for record, group in zip(label_records(1), [4, 4, 7, 7, 7, 2])]
-    records.insert(1, replace(records[0], text=LABELS[2]))
-    samples, _ = evaluate_retrieval(Perfect(), TOKENIZER, records, How(quiet=True))
-    for name, sample in samples.items():
-        assert sample.cluster.tolist() == ([4, 4, 7, 7, 7, 2] if "i2t" in name else [4, 4, 4, 7, 7, 7, 2])

@@ -5,12 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from torch.testing import assert_close
 
 from golden_encoders import CONFIG
 from golden_rule import checksum, figures, fill, off, original_state, wrong
 from golden_tasks import gradient_differences
-from helpers import disturb, small, texts
 from minalbef.tasks.entailment import LABELS, Entailment, EntailmentBatch, EntailmentRecord, collate
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
@@ -67,42 +65,7 @@ def test_predictions_losses_gradients_and_teacher_equal_the_original():
     assert LABELS == ("contradiction", "neutral", "entailment")
 
 
-# deliberate mistakes: where, what, and what comes in its place
-
-
-# with unequal widths of image and text
-
-
-def task_and_batch(**changes) -> tuple[Entailment, EntailmentBatch]:
-    torch.manual_seed(0)
-    task = Entailment(small(**changes))
-    disturb(task.student, 0.2)
-    disturb(task.teacher, 0.2, seed=8)
-    tokens, keep = texts(6, 9)
-    return task, EntailmentBatch(
-        torch.randn(6, 3, 24, 24), tokens, keep, torch.arange(6), torch.tensor([0, 2, 1, 1, 0, 2])
-    )
-
-
 # evaluation and records
-
-
-@torch.no_grad()
-def test_logits_do_not_depend_on_the_others_of_a_batch():
-    task, batch = task_and_batch()
-    model = task.student.eval()
-    whole = model(batch.image, batch.tokens, batch.keep)
-    alone = [
-        model(batch.image[i : i + 1], batch.tokens[i : i + 1], batch.keep[i : i + 1])
-        for i in range(6)
-    ]
-    assert_close(
-        whole, torch.cat(alone), atol=1e-5, rtol=1e-5
-    )  # fewer rows may be rounded otherwise
-    junk = batch.tokens.masked_fill(~batch.keep, 9)
-    assert_close(whole, model(batch.image, junk, batch.keep), atol=1e-6, rtol=1e-5)
-    # the check is blind
-    assert not torch.allclose(whole, model(batch.image, junk, batch.keep | True), atol=1e-3)
 
 
 def test_records_become_a_batch_with_labels():

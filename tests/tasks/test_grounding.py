@@ -1,6 +1,5 @@
 """Grounding: the original's box scores, overlaps and accuracies, and what must be true of any choice among boxes."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,19 +9,15 @@ from golden_rule import figures
 from golden_tasks import golden_case
 from helpers import MASK, disturb, small, texts
 from minalbef.albef import ALBEF
-from minalbef.evaluation.loop import How
 from minalbef.layers import record_weights
 from minalbef.tasks import grounding
 from minalbef.tasks.grounding import (
-    GroundingRecord,
     choose_box,
     heat_map,
     iou,
-    judge_maps,
     pointing,
     score_boxes,
 )
-from minalbef.tokenizer import Tokenizer
 
 SIZE = (120, 160)  # height, width
 WHOLE = [0.0, 0.0, 160.0, 120.0]
@@ -226,17 +221,6 @@ def test_boxes_that_are_none_of_the_pictures_are_refused(box, message):
         pointing(torch.ones(4, 4), torch.tensor(box), SIZE)
 
 
-def test_overlap_by_hand():
-    a = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 2, 2]])
-    b = torch.tensor([5.0, 0, 10, 10])
-    assert_close(iou(a, b), torch.tensor([50 / 150, 50 / 150, 4 / 100]))
-    assert_close(iou(a[:, None], a[None])[:, 2], torch.tensor([0.04, 0.04, 1.0]))
-    edge = torch.tensor([9.0, 0, 10, 10])
-    assert_close(iou(a[0], edge), torch.tensor(10 / 190))
-    assert iou(a[0], edge, least=1.0) == 0
-    assert iou(a[0], torch.tensor([10.0, 0, 10, 10])) == 0
-
-
 def test_pointing_asks_where_the_highest_patch_is():
     blob = torch.zeros(4, 4)
     blob[1, 2] = 1.0  # its centre: x 100, y 45
@@ -247,22 +231,3 @@ def test_pointing_asks_where_the_highest_patch_is():
     assert pointing(torch.zeros(4, 4), torch.tensor([0.0, 0, 80, 120]), SIZE) == 0.5
     # another size, another place
     assert pointing(blob, torch.tensor([1.2, 0.7, 0.2, 0.2]), (2, 2)) == 1
-
-
-def judged_records(*records: tuple) -> torch.Tensor:
-    """Of images of 40 by 60 pixels with these (box, proposals): what `judge_maps` says."""
-    tokenizer = Tokenizer.train(["a red cat"], 64)
-    image = np.zeros((40, 60, 3), np.uint8)
-    given = [
-        GroundingRecord(image, "a cat", i, box, proposals, (40, 60), "val", i)
-        for i, (box, proposals) in enumerate(records)
-    ]
-    return judge_maps(ALBEF(small()).eval(), tokenizer, given, How(layer=1, quiet=True))
-
-
-def test_chance_of_proposals_is_the_share_of_them_that_overlap_the_true_box_by_half():
-    true = (0.0, 0.0, 20.0, 20.0)
-    near = (0.0, 0.0, 20.0, 30.0)
-    largest = (30.0, 10.0, 30.0, 30.0)
-    some, none = judged_records((true, (true, near, largest)), (true, ()))
-    assert some[2] == 0 and some[3] == pytest.approx(2 / 3) and none[1:4].isnan().all()

@@ -204,14 +204,6 @@ def test_as_the_original(what, size):
 # names and weights
 
 
-def test_what_a_pair_shares_must_be_equal():
-    weights = original("nlvr_small")[1].student
-    assert not same_state(drop_shared(weights), weights)
-    refusal = "layers.1.cross.k.weight differs from .*layers.0.cross.k.weight"
-    with pytest.raises(ValueError, match=refusal):
-        drop_shared(weights | {"fusion.layers.1.cross.k.weight": torch.zeros(48, 48)})
-
-
 def test_a_plain_model_is_doubled_as_the_original_does():
     recorded = golden_rule.figures("full_checkpoint_key_maps")["Pretrain_nlvr.py"]
     keys = [key for key, *_ in golden_rule.figures("full_state_dict_keys")["keys"]]
@@ -336,31 +328,6 @@ def caption_batch(rows: int = 6) -> PretrainBatch:
         ids[1] = ids[0]
         match[2, 5] = True
     return PretrainBatch(images.image, images.tokens, images.keep, ids, match)
-
-
-@torch.no_grad()
-def test_text_assignment_is_that_of_a_plain_computation():
-    task = assignment()
-    batch = caption_batch()
-    for step in range(3):
-        draws = task.draws(step)
-        total = 0.0
-        feature = [
-            task.student.albef.image_feature(task.student.albef.encode_image(image[None]))[0]
-            for image in batch.image
-        ]
-        for i in range(6):
-            wrong = [j for j in range(6) if j != i and {i, j} != {0, 1} and (i, j) != (2, 5)]
-            score = {
-                j: feature[i] @ feature[j] / 0.07 - (-draws.negative[i, j].log()).log()
-                for j in wrong
-            }
-            first, second = sorted(wrong, key=score.get)[::-1][:2]
-            label = 2 if draws.case[i] <= 1 / 3 else 0 if draws.side[i] > 0.5 else 1
-            shown = [(i, first), (first, i), (first, second)][label]
-            logits = task.student(batch.image, tensor([shown]), batch.tokens[[i]], batch.keep[[i]])
-            total += F.cross_entropy(logits, tensor([label]))
-        assert_close(task(batch, 0.4, draws)[0]["assign"], total / 6, atol=2e-5, rtol=1e-5)
 
 
 def test_a_text_without_wrong_pictures_is_skipped():

@@ -38,21 +38,6 @@ def test_a_step_has_the_losses_of_its_phase(kind, step, names):
         assert all(abs(other[name] - losses[name]) > 1e-4 for name in ("itc", "itm"))
 
 
-FUNCTIONS = ("itc_loss", "itm_loss", "mlm_loss", "hard_negatives", "mask_words", "make_queue", "make_teacher",
-             "update_teacher")
-
-
-def test_a_subclass_may_replace_each_function_that_a_step_computes_with():
-    called = set()
-
-    def watched(name: str):
-        function = getattr(Pretrain(CONFIG), name)
-        return staticmethod(lambda *given: called.add(name) or function(*given))
-
-    kind = type("Watched", (ScenePretrain,), {name: watched(name) for name in FUNCTIONS})
-    task, batch = kind(CONFIG), Batches(CONFIG)(0)
-    task.after_step(task(batch, 0.0, task.draws(15))[1])
-    assert called == set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("step", [0, 5, 10, 15])
@@ -146,18 +131,6 @@ def test_captions_true_of_another_picture_are_positives_in_itc():
     assert texts.equal(images) and texts.sum() == 8 + 2
 
 
-def test_losses_change_nothing_and_come_out_the_same_twice():
-    task, batch = pretrain(CONFIG).train(), Batches(CONFIG)(0)
-    before, random = copy.deepcopy(task.state_dict()), torch.get_rng_state()
-    losses, carry = task(batch, 0.4, task.draws(15))
-    again, carry_again = task(batch, 0.4, task.draws(15))
-    assert same_state(losses, again) and same_state(carry, carry_again)
-    sum(again.values()).backward()
-    assert same_state(before, task.state_dict()) and random.equal(torch.get_rng_state())
-    task.after_step(carry)
-    assert not same_state(before, task.state_dict()), "the check is blind"
-
-
 def test_after_step_holds_the_temperature_moves_the_teacher_and_fills_the_queue():
     task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
     carry = task(batch, 0.4, task.draws(0))[1]
@@ -249,15 +222,6 @@ def test_a_shared_stem_is_the_students_and_the_teacher_teaches_it_nothing(alpha)
     assert_close(*grads, atol=1e-5, rtol=1e-4)
 
 
-def test_the_teacher_never_drops_out():
-    task = pretrain(small(dropout=0.5)).train()
-    assert task.student.training and not any(part.training for part in task.teacher.modules())
-    batch = Batches(task.config)(0)
-    (losses, carry), (again, carry_again) = (task(batch, 0.4, task.draws(3)) for _ in range(2))
-    assert same_state(carry, carry_again)
-    assert losses["itm"] != again["itm"], "the student does"
-
-
 def test_draws_come_from_seed_and_step_alone():
     config = small()
     a, b = make_draws(3, config), make_draws(3, config)
@@ -328,15 +292,6 @@ def test_siblings_come_when_they_should(scenes):
         return sum(kinds(a) == kinds(b) for a, b in zip(drawn[::2], drawn[1::2]))
     assert pairs(9) < 4 and pairs(10) == 8
     assert scenes(9).siblings is None and scenes(10).siblings.all()
-
-
-def test_a_lesson_on_scenes_is_drawn_when_the_task_takes_it(scenes):
-    config = replace(scenes.config, lesson_from=0.2, bucket=4, siblings=0.5)       # steps 4 to 11 of 20
-    batches = SceneBatches(config, scenes.tokenizer)
-    for step in range(20):
-        siblings, lesson = batches(step).siblings, config.in_lesson(step)
-        assert lesson == (4 <= step < 12)
-        assert (siblings is None) == (step < 4) and (step < 4 or siblings.all() == lesson)
 
 
 def test_siblings_must_not_be_parted(scenes):

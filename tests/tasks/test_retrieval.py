@@ -127,11 +127,6 @@ def test_training_and_evaluation_equal_the_original(monkeypatch):
     assert wrong(all_figures(monkeypatch)) == {}
 
 
-# deliberate mistakes: where, what, and what comes in its place
-
-
-
-
 # training, with unequal widths of image and text
 
 

@@ -156,9 +156,6 @@ def test_losses_gradients_and_rankings_equal_the_original(size):
     assert wrong(all_figures(size)) == {}
 
 
-# deliberate mistakes: where, what, and what comes in its place
-
-
 def test_the_decoder_starts_from_what_the_original_starts_it_from():
     renamed = json.loads((GOLDEN / "full_checkpoint_key_maps.json").read_text())["VQA.py"][
         "renamed_used"
@@ -203,24 +200,6 @@ def task_and_batch(**changes) -> tuple[VQA, VQABatch]:
     )
 
 
-def test_padding_cannot_be_seen():
-    task, batch = task_and_batch()
-    junk = replace(
-        batch,
-        tokens=batch.tokens.masked_fill(~batch.keep, 9),
-        answers=batch.answers.masked_fill(~batch.answers_keep, 9),
-    )
-    wide = replace(
-        batch, answers=F.pad(batch.answers, (0, 3)), answers_keep=F.pad(batch.answers_keep, (0, 3))
-    )
-    loss = task(batch, 0.4)[0]["answer"]
-    for other in (junk, wide):
-        assert_close(task(other, 0.4)[0]["answer"], loss, atol=1e-5, rtol=1e-5)
-    for name in ("keep", "answers_keep"):
-        seen = task(replace(junk, **{name: torch.ones_like(getattr(junk, name))}), 0.4)[0]["answer"]
-        assert not torch.allclose(seen, loss, atol=1e-3), "the check is blind"
-
-
 def test_unequal_shares_of_two_processes_average_to_the_whole(monkeypatch):
     task, batch = task_and_batch()
     whole = task(batch, 0.4)[0]["answer"]
@@ -242,34 +221,6 @@ def test_unequal_shares_of_two_processes_average_to_the_whole(monkeypatch):
 
 
 # answers
-
-
-def likelihood(model: VQAModel, batch: VQABatch, row: int, words: list[int]) -> float:
-    """The log-probability of one answer, all of it but [CLS]."""
-    tokens = torch.tensor([words])
-    keep = torch.ones_like(tokens, dtype=torch.bool)
-    return -answer_loss(
-        model(tokens, keep, model.read(batch), batch.keep, torch.tensor([row])), tokens, keep
-    ).item()
-
-
-@torch.no_grad()
-def test_all_candidates_are_ranked_by_their_likelihood_whatever_the_chunk():
-    task, batch = task_and_batch()
-    model, (words, keep) = task.student.eval(), texts(7, 5, seed=5, lengths=[3, 5, 2, 4, 3, 5, 2])
-    which, probability = vqa.rank(model, batch, words, keep)
-    for row in range(3):
-        plain = torch.tensor(
-            [likelihood(model, batch, row, one[kept].tolist()) for one, kept in zip(words, keep)]
-        )
-        assert which[row].tolist() == plain.argsort(descending=True).tolist()
-        assert_close(
-            probability[row], plain.softmax(0).sort(descending=True).values, atol=1e-5, rtol=1e-5
-        )
-    for chunk in (1, 4):
-        again = vqa.rank(model, batch, words, keep, chunk=chunk)
-        assert again[0].equal(which)
-        assert_close(again[1], probability, atol=1e-6, rtol=1e-5)
 
 
 @torch.no_grad()
