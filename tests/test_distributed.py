@@ -117,26 +117,13 @@ def in_passes(name: str, passes: int, **changes) -> dict:
     return {"loss": losses[name], "gradients": gradients, "ids": carry[2], "reduced": reduced, "negatives": negatives}
 
 
-def pieces() -> dict:
-    """gather, total and fetch on 4 rows of this process, and the gradient that comes back through fetch."""
-    x = (torch.arange(12.0).reshape(4, 3) + 100 * rank()).requires_grad_()
-    keep = torch.arange(4) % 2 == rank()
-    pool, index = fetch(x, ROWS)
-    weights = torch.arange(18.0).reshape(6, 3) + 1000 * rank()
-    ((pool[index] * weights).sum() + (pool[:4] * 7).sum()).backward()
-    pool_keep, index_keep = fetch(keep, ROWS)
-    return {"gather": gather(x.detach()), "gather bool": gather(keep), "total": total(torch.tensor(rank() + 1.0)),
-            "fetch": pool[index].detach(), "own": pool[:4].detach(), "fetch bool": pool_keep[index_keep],
-            "grad": x.grad}
-
-
 def worker(number: int, port: int, folder):
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     distributed.join("cpu")
     assert (rank(), world()) == (number, 2)
-    result = {"pieces": pieces(), "global": train(folder / "global")}
+    result = {"global": train(folder / "global")}
     result |= {"exact": train(folder / "exact", dtype=torch.double), "words": in_passes("mlm", 2)}
     result |= {"whole words": in_passes("mlm", 1)}
     result |= {"near": in_passes("itm", 1, hard_negatives="local")}
@@ -193,22 +180,6 @@ def test_processes_share_rows_in_order_and_none_twice():
         assert [row for share in shares for row in share] == list(range(count))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert range(16, 24)[distributed.rank_rows(8, 1, 2)] == range(20, 24), "of a later step, too"
-
-
-def test_gather_and_total_put_the_processes_together(two):
-    whole = torch.cat([torch.arange(12.0).reshape(4, 3), torch.arange(12.0).reshape(4, 3) + 100])
-    for found in (one["pieces"] for one in two[0]):
-        assert found["gather"].equal(whole) and found["total"] == 3
-        assert found["gather bool"].tolist() == [True, False] * 2 + [False, True] * 2
-        assert found["fetch"].equal(whole[ROWS]) and found["fetch bool"].equal(found["gather bool"][ROWS])
-    assert torch.cat([one["pieces"]["own"] for one in two[0]]).equal(whole)
-
-
-def test_the_gradient_finds_its_way_to_the_process_that_owns_the_row(two):
-    expected = torch.full((8, 3), 7.0)                           # each process's own rows stand in its pool
-    for process in (0, 1):
-        expected.index_add_(0, ROWS, torch.arange(18.0).reshape(6, 3) + 1000 * process)
-    assert_close(torch.cat([one["pieces"]["grad"] for one in two[0]]), expected)
 
 
 EXACT = 1e-8

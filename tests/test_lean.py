@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import SMALL_PAPER, Batches, pretrain, same_state, small
+from helpers import SMALL_PAPER, same_state
 from minalbef import train
 from minalbef.bench.step import WORDS, make_batch
 from minalbef.checkpoint import part_of
@@ -73,39 +73,6 @@ def test_passes_equal_the_whole_batch_where_a_loss_is_a_mean_over_examples(name)
         assert_close(in_parts, gradients, atol=1e-7, rtol=1e-6)
     if carry:
         assert_close(carry_in_parts, carry)                      # the queue is filled alike
-
-
-def only_words(task):
-    """The task with the loss of masked words alone."""
-    whole = task.forward
-    def forward(batch, alpha, draws):
-        losses, carry = whole(batch, alpha, draws)
-        return {"mlm": losses["mlm"]}, carry
-    task.forward = forward
-    return task
-
-
-def test_masked_words_are_counted_over_all_passes():
-    config = small(image_size=16)
-    task = only_words(pretrain(config).double())
-    batch = double(Batches(config)(0))
-    hidden = [len(draws.places) for _, draws in task.prepare([
-        (batch.part(i, 2, 8), task.draws(3).part(i, 2, 8)) for i in range(2)])]
-    assert hidden[0] > 1.5 * hidden[1], "a mean of the passes' means would be the same"
-    whole, gradients, _ = step(task, config, batch)
-    parts, in_parts, _ = step(task, replace(config, accumulate=2), batch)
-    assert_close(parts, whole)
-    assert_close(in_parts, gradients)
-
-
-def test_negatives_and_truths_of_a_pass_are_those_of_its_rows_in_every_process():
-    config = small(batch=8)
-    whole, draws = Batches(config).whole(0), pretrain(config).draws(0)
-    mine = whole.part(0, 2, 4), draws.part(0, 2, 4)   # as the first of two processes, of 4 rows each, cuts it
-    far = [0, 1, 4, 5]
-    assert mine[0].match.equal(whole.match[far][:, far])
-    assert mine[1].negative_text.equal(draws.negative_text[far][:, far])
-    assert whole.part(1, 2, 8).ids.equal(whole.ids[4:]) and whole.part(1, 2, 8).match.equal(whole.match[4:, 4:])
 
 
 # bf16

@@ -1,5 +1,4 @@
 """The match key: what belongs together is the same in training, in retrieval, in validation and for the doctor."""
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,10 +13,9 @@ from minalbef.albef import ALBEF
 from minalbef.data import Record
 from minalbef.datasets.loader import ValidationBatches
 from minalbef.evaluation.loop import How
-from minalbef.pretrain import Pretrain, collate
 from minalbef.recipes import doctor, validate
 from minalbef.run import Run
-from minalbef.tasks.retrieval import Retrieval, evaluate_retrieval, validation_figures
+from minalbef.tasks.retrieval import evaluate_retrieval, validation_figures
 from minalbef.tokenizer import Tokenizer
 
 LABELS = "bus cat dog egg fox gnu hat ice jar kite".split()
@@ -110,23 +108,3 @@ def test_equal_scores_are_at_chance_wherever_they_are_measured():
         assert figures[name] == pytest.approx(more["chance"][name], abs=1e-5)
     found = by_doctor(records, guesses=True)
     assert found.at_chance and found.collapsed
-
-
-@pytest.mark.parametrize("kind", [Pretrain, Retrieval])
-def test_in_training_images_of_one_label_are_positives_and_never_negatives_in_batch_and_queue(kind, monkeypatch):
-    """With equal_texts_match=False, so that it is the key alone which tells."""
-    config = replace(CONFIG, equal_texts_match=False, equal_ids_match=True)
-    task, records = kind(config), label_records(2)
-    older, batch = (collate(records[i:i + 8], TOKENIZER, 24) for i in (0, 7))    # labels 0 to 7; 7, 8, 9, 0 to 4
-    task.after_step(task(older, 0.0, task.draws(0))[1])
-    positives, excluded = [], []
-    real, drawn = task.itc_loss, task.hard_negatives
-    monkeypatch.setattr(task, "itc_loss", lambda *given: positives.append(given[3]) or real(*given))
-    monkeypatch.setattr(task, "hard_negatives", lambda sim, own, uniform:
-                        excluded.append(own) or drawn(sim, own, uniform))
-    batch = replace(batch, ids=torch.where(batch.ids == 4, 3, batch.ids))        # labels 3 and 4 are one
-    task(batch, 0.0, task.draws(1))
-    labels = torch.tensor([7, 8, 9, 0, 1, 2, 3, 3])
-    expected = labels[:, None] == torch.cat([labels, torch.arange(8)])
-    assert expected[:, :8].sum() == 10 and all(torch.equal(positive, expected) for positive in positives)
-    assert all(torch.equal(own, expected[:, :8]) for own in excluded)

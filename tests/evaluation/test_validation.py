@@ -1,7 +1,5 @@
 """validation: what is due, what is kept, and that training, resumed or not, ends with the same bits."""
 import csv
-import shutil
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -122,19 +120,6 @@ def test_a_run_killed_in_a_validation_ends_with_the_same_table_and_the_same_best
     task = run(tmp_path, measure := Measured(left))
     assert measure.calls == list(left), "the validation that was cut short comes first"
     assert same_files(tmp_path, whole[0]) and same_state(task.state_dict(), whole[1].state_dict())
-
-
-def test_rows_beyond_the_resumed_step_are_dropped(whole, tmp_path):
-    class Killing(Batches):
-        def __call__(self, step):
-            if step == 8:
-                raise Killed
-            return super().__call__(step)
-    with suppress(Killed):
-        run(tmp_path, Measured(FIGURES), batches=Killing(CONFIG))
-    shutil.copy(whole[0] / "validation.csv", tmp_path)           # its state is that of step 5
-    run(tmp_path, Measured({10: 0.5, 15: 0.5, 20: 0.4}))
-    assert same_files(tmp_path, whole[0])
 
 
 def test_a_damaged_table_is_named(tmp_path):

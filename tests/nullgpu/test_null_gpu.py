@@ -65,18 +65,3 @@ def test_two_processes_train_by_ddp_and_nccl():
                  str(FOLDER / "count.py"), "paper-4m", *SMALL, devices=2)
     step = json.loads(script.stdout)
     assert step["collectives"] > 2 and step["waits"] == 0, step["wait_lines"]
-
-
-def test_captions_of_other_lengths_compile_nothing_new():
-    """Traced alone: Inductor and Triton would compile for minutes."""
-    lengths = "lengths=9,8,7,9,6,8,7"
-    script = run(str(FOLDER / "count.py"), "paper-4m", *SMALL, "text_length=10", "compile=true",
-                 "backend=eager", lengths)
-    graphs = json.loads(script.stdout)["graphs"]
-    assert graphs[2:] == [graphs[2]] * len(graphs[2:]), "of all lengths after the first three"
-    assert "recompile_limit" not in script.stderr, "the rest runs eagerly"
-
-
-def test_inductor_and_triton_compile_for_a_gpu_without_one():
-    counts = json.loads(run(str(FOLDER / "one_layer.py")).stdout)
-    assert counts["triton"] > 5 and counts["waits"] == 0

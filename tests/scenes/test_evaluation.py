@@ -14,7 +14,7 @@ from emojiscenes.stress import Contrast
 from minalbef import load
 from minalbef.albef import ALBEF
 from minalbef.evaluation import pointing, ranking, words
-from minalbef.evaluation.ranking import Encoded, Scores, recall, rerank
+from minalbef.evaluation.ranking import Encoded, Scores, recall
 from minalbef.presets import preset
 from minalbef.run import Run
 from minalbef.scenes import evaluation, questions
@@ -54,13 +54,6 @@ def test_recall_by_hand():
     assert_close(recall(scores, true), torch.tensor([0, 1 / 4, 1 / 2, 0, 1, 0]))
     assert_close(recall(scores, true, 2), torch.tensor([1, 1 / 2, 1, 2 / 3, 1, 0]))
     assert_close(recall(scores, true, 3), torch.tensor([1, 3 / 4, 1, 1, 1, 0]))
-
-
-def test_only_the_best_by_similarity_are_ordered_anew():
-    sim, score = torch.tensor([[4., 3., 2., 1.]]), torch.tensor([[0., 1., 2., 3.]])
-    assert rerank(sim, score, 3).argmax() == 2
-    assert rerank(sim, score, 3)[0, 3] == -math.inf
-    assert recall(rerank(sim, score, 3), torch.tensor([[F, F, F, T]]), 3) == 0
 
 
 # scores of pairs

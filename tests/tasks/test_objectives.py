@@ -67,15 +67,6 @@ def test_the_captioning_loss_equals_one_word_after_the_other():
     assert abs(blind["lm"] - losses["lm"]) > 1e-4, "it doesn't look at the image"
 
 
-def test_the_papers_losses_are_the_same_beside_it():
-    task, batch = new_task(), Batches(CONFIG)(0)
-    losses, _ = task(batch, 0.4, task.draws(0))
-    task.own_losses = lambda *given: {}
-    paper, _ = task(batch, 0.4, task.draws(0))
-    assert list(losses) == ["itc", "itm", "mlm", "lm"] and list(paper) == ["itc", "itm", "mlm"]
-    assert all(losses[name].equal(paper[name]) for name in paper)
-
-
 def test_it_is_the_same_beside_the_plain_step():
     batch = Batches(CONFIG)(0)
     losses = []

@@ -222,27 +222,6 @@ def test_a_shared_stem_is_the_students_and_the_teacher_teaches_it_nothing(alpha)
     assert_close(*grads, atol=1e-5, rtol=1e-4)
 
 
-def test_draws_come_from_seed_and_step_alone():
-    config = small()
-    a, b = make_draws(3, config), make_draws(3, config)
-    assert same_state(vars(a), vars(b))
-    assert not a.choose.equal(make_draws(4, config).choose)
-    assert not a.choose.equal(make_draws(3, small(seed=1)).choose)
-    for name in ("choose", "kind", "negative_image", "negative_text"):
-        u = getattr(a, name)
-        assert 0 < u.min() and u.max() < 1
-
-
-@pytest.mark.parametrize("batch, world", [(4, 2), (192, 1), (192, 3), (150, 5), (150, 2)])
-def test_processes_draw_their_rows_of_the_whole(batch, world):
-    config = small(batch=batch)
-    whole = make_draws(3, config)
-    parts = [make_draws(3, config, rank, world) for rank in range(world)]
-    for name in ("choose", "kind", "words", "negative_image", "negative_text"):
-        assert len(getattr(whole, name)) == batch
-        assert torch.cat([getattr(part, name) for part in parts]).equal(getattr(whole, name))
-
-
 # the embedded scenes
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.pretrain import PretrainBatch
 from minalbef.recipes.convert import pretrain_from_original
-from minalbef.tasks.nlvr2 import PairModel
 from minalbef.tasks.table import TASKS as TABLE
 from minalbef.weights import key_table
 from minalbef.weights.original import (
@@ -218,23 +217,6 @@ def test_what_is_not_accounted_for_is_named(unequal, mistake):
     change(state)
     with pytest.raises(ValueError, match=says):
         load_original(state, **HEADS)
-
-
-@pytest.mark.parametrize("file", ["nlvr_small", "nlvr_ta_native"])
-def test_a_file_of_pairs_is_sent_to_its_own_model(file):
-    with pytest.raises(ValueError, match="a plain ALBEF cannot hold it.*PairModel"):
-        load_original(small_state(file), **HEADS)
-    opened = read_original(small_state(file), **HEADS)
-    rows = len(opened.original.student["head.weight" if "ta" in file else "head.2.weight"])
-    head = (
-        nn.Linear(48, rows)
-        if "ta" in file
-        else nn.Sequential(nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, rows))
-    )
-    report = fill(PairModel(opened.config, head), opened)
-    for key in report.unexpected:
-        assert "_m." in key
-    assert {name.partition(".")[0] for name in report.absent} == set(TABLE[opened.task].lacks)
 
 
 # positions

@@ -16,7 +16,7 @@ from minalbef.albef import ALBEF
 from minalbef.data import data_folder
 from minalbef.presets import preset
 from minalbef.run import load
-from minalbef.vision import ViT, resize_positions
+from minalbef.vision import ViT
 from minalbef.weights.pretrained import load_bert, load_vit
 
 DEPTH = dict(text_depth=2, fusion_depth=2)
@@ -84,20 +84,6 @@ def test_a_vit_computes_what_timms_does(tmp_path, form):
     assert not report.absent
     assert not report.resized
     assert set(report.loaded) | set(report.unexpected) == set(source)
-
-
-@torch.no_grad()
-def test_a_vit_of_another_image_size_has_its_positions_resized():
-    theirs = timm_vit(24)
-    ours = our_vit(image_size=40)
-    bigger = timm_vit(40)
-    report = load_vit(ours, theirs.state_dict())
-    bigger.load_state_dict(
-        theirs.state_dict() | {"pos_embed": resize_positions(theirs.pos_embed, 5)}
-    )
-    image = torch.randn(2, 3, 40, 40)
-    assert_close(ours(image), bigger.forward_features(image), atol=1e-5, rtol=1e-5)
-    assert report.resized == ("pos_embed from 9 to 25 patches",)
 
 
 @pytest.mark.parametrize(
