@@ -12,16 +12,16 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from helpers import disturb, same_state, small
-from minalbef import run as run_module
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import fit_weights, load_state, save, save_state, write_atomically
 from minalbef.data import data_folder, transform
 from minalbef.ema import make_teacher
 from minalbef.layers import record_weights
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.predict import predict
-from minalbef.run import Run, load
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.checkpoint import fit_weights, load_state, save, save_state, write_atomically
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.tasks import run as run_module
+from minalbef.tasks.run import Run, load
 from runs import write_weights
 
 TEXTS = ["a red apple", "two cats above a small lemon on a blue background", "a big dog"]

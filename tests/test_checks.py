@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minalbef.checks import check_same
+from minalbef.evaluation.checks import check_same
 
 
 class Block(nn.Module):

@@ -7,8 +7,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from helpers import small
+from minalbef.fast.gelu import GeluLinear
 from minalbef.fast.half import half_weights
-from minalbef.layers import GeluLinear
 from minalbef.vision import ViT
 
 

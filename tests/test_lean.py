@@ -10,12 +10,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers import SMALL_PAPER, same_state
 from minalbef import train
 from minalbef.bench.step import WORDS, make_batch
-from minalbef.checkpoint import part_of
 from minalbef.fast import loop
 from minalbef.fast.loop import recompute_and_compile
 from minalbef.presets import preset
+from minalbef.system.checkpoint import part_of
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.table import find_task_of_preset
-from minalbef.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
 PRESETS = ("paper-4m", "retrieval-coco", "entailment", "vqa", "nlvr2-assign", "nlvr2")

@@ -8,7 +8,7 @@ import minalbef
 from helpers import Batches, small, texts
 from minalbef import ALBEF, train
 from minalbef.pretrain import Pretrain
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 CONFIG = small()
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from helpers import small
-from minalbef.checkpoint import write_atomically
-from minalbef.writing import lock
+from minalbef.system.checkpoint import write_atomically
+from minalbef.system.writing import lock
 
 CONFIG = small(seed=3)
 

@@ -14,9 +14,9 @@ from minalbef.data import Record
 from minalbef.datasets.loader import ValidationBatches
 from minalbef.evaluation.loop import How
 from minalbef.recipes import doctor, validate
-from minalbef.run import Run
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.retrieval import evaluate_retrieval, validation_figures
-from minalbef.tokenizer import Tokenizer
+from minalbef.tasks.run import Run
 
 LABELS = "bus cat dog egg fox gnu hat ice jar kite".split()
 STEP = 20                             # grey levels between the images of two labels

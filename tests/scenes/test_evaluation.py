@@ -16,11 +16,11 @@ from minalbef.albef import ALBEF
 from minalbef.evaluation import pointing, ranking, words
 from minalbef.evaluation.ranking import Encoded, Scores, recall
 from minalbef.presets import preset
-from minalbef.run import Run
 from minalbef.scenes import evaluation, questions
 from minalbef.scenes.evaluation import Contest, recalls
 from minalbef.scenes.records import patches_inside
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.tasks.run import Run
 
 F, T = False, True
 

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from emojiscenes.scenes import other_objects
 from helpers import disturb, small
-from minalbef import distributed
 from minalbef.scenes.warm_start import LabelBatch, LabelBatches, WarmStart
+from minalbef.system import distributed
 from minalbef.vision import ViT
 
 CONFIG = small(objects=12, batch=6)

@@ -5,7 +5,7 @@ import pytest
 
 from emojiscenes.problems import GROUP, Problems
 from minalbef.data import data_folder
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 
 @pytest.mark.parametrize("task", GROUP)

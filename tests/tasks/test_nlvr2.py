@@ -14,6 +14,7 @@ from helpers import disturb, same_state, small, texts
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.pretrain import PretrainBatch
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import nlvr2, text_assignment
 from minalbef.tasks.nlvr2 import (
     NLVR2,
@@ -24,7 +25,6 @@ from minalbef.tasks.nlvr2 import (
     drop_shared,
 )
 from minalbef.tasks.text_assignment import AssignDraws, TextAssignment
-from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 
 HALF = {"small": 2, "native": 6}  # text layers, and as many of fusion

@@ -9,8 +9,7 @@ from torch.testing import assert_close
 
 from emojiscenes.scenes import Scenes
 from helpers import Batches, pretrain, same_state, small
-from minalbef import distributed, train
-from minalbef.checkpoint import save
+from minalbef import train
 from minalbef.datasets.loader import Ahead
 from minalbef.fast import loop
 from minalbef.fast.pretrain import FastPretrain
@@ -18,7 +17,9 @@ from minalbef.pretrain import Phase, Pretrain, make_draws
 from minalbef.recipes import pretrain as recipe
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.pretrain import ScenePretrain
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import distributed
+from minalbef.system.checkpoint import save
+from minalbef.system.tokenizer import Tokenizer
 
 CONFIG = small(match_from=0.25, queue_from=0.5, hard_from=0.75, epoch=160)          # from step 5, 10 and 15 of 20
 SHORT = {"itc"}

@@ -17,8 +17,8 @@ from minalbef.ema import update_teacher
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import encode, score, true_pairs, two_stage
 from minalbef.pretrain import Draws, Pretrain, PretrainBatch
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.retrieval import Retrieval, collate
-from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 
 HALF = torch.full((4, 4), 0.5)

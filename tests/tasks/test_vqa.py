@@ -18,6 +18,7 @@ from golden_rule import GOLDEN, figures, fill, off, original_state, wrong
 from helpers import disturb, small, texts
 from minalbef.albef import ALBEF
 from minalbef.evaluation.loop import How
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import vqa
 from minalbef.tasks.vqa import (
     VQA,
@@ -28,7 +29,6 @@ from minalbef.tasks.vqa import (
     collate,
     encode_answers,
 )
-from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 
 ABSENT = (

@@ -15,7 +15,7 @@ from helpers import disturb, same_state, small, texts
 from minalbef.albef import ALBEF
 from minalbef.data import data_folder
 from minalbef.presets import preset
-from minalbef.run import load
+from minalbef.tasks.run import load
 from minalbef.vision import ViT
 from minalbef.weights.pretrained import load_bert, load_vit
 
