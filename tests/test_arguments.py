@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import minalbef
-from minalbef.system.tokenizer import Tokenizer
 from untrained import untrained
 
 IMAGE = np.zeros((9, 9, 3), np.uint8)
@@ -31,16 +30,3 @@ def test_a_wrong_argument_is_named_with_its_rule(ask, says, tmp_path, monkeypatc
     with pytest.raises(ValueError, match=re.escape(says)):
         ask(untrained())
     assert not list(tmp_path.iterdir())
-
-
-def test_a_file_is_no_run_folder_to_train_into(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match="file is a file, and a run needs a folder; choose another with --run"):
-        minalbef.pretrain(minalbef.preset("tiny", epoch=64, warm_steps=0), tmp_path / "file")
-    assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_one_prepared_set_or_none_needs_no_list():
-    from minalbef.datasets.store import folders_of
-    assert folders_of("prepared/a") == ("prepared/a",) and folders_of(None) == folders_of([]) == ()
-    assert Tokenizer.train(["a cat"], 64).encode(["a cat"])[0].shape[0] == 1

@@ -7,13 +7,11 @@ import re
 import pytest
 import torch
 
-from emojiscenes.painting import all_names
-from minalbef import config, presets
+from minalbef import presets
 from minalbef.albef import ALBEF
 from minalbef.config import RANGES, Config
 from minalbef.presets import preset
 from minalbef.system import settings
-from minalbef.system.limits import printable
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -39,52 +37,22 @@ def test_a_share_shrinks_the_run_and_its_warm_up_and_keeps_its_phases():
     assert preset("tiny", share="0.1", epoch=640).steps == 10
 
 
-def test_changes_leave_the_preset_alone():
-    assert preset("tiny", batch=32).batch == 32 and preset("tiny").batch == 64
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        preset("tiny").batch = 1
-
-
-@pytest.mark.parametrize("name, text, value", [
-    ("lr", "2e-5", 2e-5), ("batch", "32", 32), ("epoch", "1e3", 1000), ("betas", "(0.9, 0.99)", (0.9, 0.99)),
-    ("betas", [0.9, 0.95], (0.9, 0.95)), ("stem", "patch", "patch"), ("clip", 1, 1.0)])
-def test_strings_are_read_as_the_fields_kind(name, text, value):
-    read = getattr(preset("tiny", **{name: text}), name)
-    assert read == value and type(read) is type(value)
-
-
 @pytest.mark.parametrize("name, changes, says", [
     ("tinny", {}, "did you mean 'tiny'"),
-    ("zzz", {}, "tiny, desk, small, base, paper-4m"),
     ("tiny", {"bach": 3}, "no option 'bach' (did you mean 'batch'?)"),
     ("tiny", {"image_size": 50}, "image_size=50 is not a multiple of patch_size=8; the nearest that is: 48"),
     ("tiny", {"image_heads": 5}, "image_width=96 is not a multiple of image_heads=5; the nearest that is: 95"),
-    ("tiny", {"text_heads": 0}, "text_heads=0"),
     ("tiny", {"stem": "cnov"}, "did you mean 'conv'"),
     ("tiny", {"patch_size": 12}, "power of two"),
-    ("tiny", {"patch_size": 1}, "power of two"),
-    ("tiny", {"hard_negatives": "globl"}, "did you mean 'global'"),
-    ("tiny", {"schedule": "stair"}, "did you mean 'stairs'"),
     ("tiny", {"precision": "fp16"}, "precision='fp16' is none of auto, fp32, bf16"),
-    ("tiny", {"device": "gpu"}, "device='gpu' is none of auto, cpu, cuda"),
     ("tiny", {"accumulate": 3}, "accumulate=3 does not divide batch=64; take 2, or another batch"),
-    ("tiny", {"accumulate": 0}, "accumulate=0 must lie between 1 and 1,000,000,000"),
     ("tiny", {"checkpointing": "yes"}, "checkpointing='yes' must be true or false"),
     ("tiny", {"batch": 0}, "batch=0 must lie between 1 and 1,000,000,000"),
-    ("tiny", {"batch": 2.5}, "batch=2.5 must be a whole number, such as 512"),
-    ("tiny", {"batch": "inf"}, "batch='inf' must be a whole number"),
     ("tiny", {"batch": "many"}, "batch='many' must be a whole number"),
-    ("tiny", {"lr": None}, "lr=None must be a number"),
-    ("tiny", {"mask_rate": 1.5}, "mask_rate=1.5 must lie between 0 and 1"),
     ("tiny", {"alpha": float("nan")}, "alpha=nan must lie between 0 and 1"),
     ("tiny", {"text_length": 40}, "raise positions"),
     ("tiny", {"temperature": 0.9}, "temperature=0.9 lies outside"),
-    ("tiny", {"betas": "0.9;0.98"}, "betas="),
     ("tiny", {"betas": "0.9"}, "betas=(0.9,) must be two numbers, from 0 to less than 1"),
-    ("tiny", {"betas": (0.9, float("nan"))}, "betas=(0.9, nan) must be two numbers"),
-    ("tiny", {"save_every": 0}, "save_every=0 must lie between 1 and"),
-    ("tiny", {"lr": "nan"}, "lr=nan must lie between 0 and 1,000"),
-    ("tiny", {"objects": 100_000}, "objects=100000 must lie between 0 and 223"),
 ])
 def test_a_mistake_is_named_with_the_way_out(name, changes, says):
     with pytest.raises(ValueError, match=f".*{''.join(c if c.isalnum() else chr(92) + c for c in says)}"):
@@ -113,35 +81,6 @@ def test_a_hostile_value_is_in_the_fields_range_or_refused_by_name(field):
             assert least <= made <= most and made in (value, float(value))
         else:
             assert field.name == "name" or made is False, field.name
-
-
-def test_a_part_of_the_settings_stands_alone_and_a_config_has_all_four():
-    model = config.ModelConfig(image_size=32, patch_size=8)
-    assert model.grid == 4 and not hasattr(model, "lr")
-    with pytest.raises(ValueError, match="image_size=30 is not a multiple of patch_size=8"):
-        config.ModelConfig(image_size=30, patch_size=8)
-    names = [field.name for part in config.PARTS for field in dataclasses.fields(part)]
-    assert names == [field.name for field in dataclasses.fields(Config)], "each field is in one part"
-
-
-def test_every_number_has_a_range_and_the_last_kind_of_object_is_its_end():
-    numbers = {field.name for field in dataclasses.fields(Config) if type(field.default) in (int, float)}
-    assert RANGES.keys() == numbers
-    assert RANGES["objects"][1] == len(all_names())
-    assert preset("tiny", epochs=RANGES["epochs"][1], epoch=RANGES["epoch"][1]).steps > 0
-
-
-def test_the_ladder_rises():
-    """What each rung sees, and how it is computed; tiny's results must not depend on the newer options."""
-    tiny, desk, small, base, paper = map(preset, ("tiny", "desk", "small", "base", "paper-4m"))
-    assert (tiny.precision, tiny.accumulate, tiny.checkpointing, tiny.compile) == ("fp32", 1, False, False)
-    assert small.objects == len(all_names()) and small.warm_objects == "same" and small.image_size == 128
-    sizes = ("image_size", "image_width", "image_depth", "text_width", "text_depth", "fusion_depth", "vocab_size",
-             "positions")
-    assert all(getattr(base, size) == getattr(paper, size) for size in sizes), "DeiT and BERT would not fit"
-    assert base.queue_size / base.batch == paper.queue_size / paper.batch
-    assert tiny.image_width < desk.image_width < small.image_width and tiny.objects < desk.objects < small.objects
-    assert tiny.epoch < desk.epoch < small.epoch < base.steps * base.batch < paper.steps * paper.batch
 
 
 # What the paper and its code say, in literals. "paper" is Li et al. 2021, "code" salesforce/ALBEF at b9727e4
@@ -192,30 +131,6 @@ def test_the_papers_presets_have_the_papers_numbers(name):
     assert unsaid <= {"name", "text_length"}, "says nothing of it: neither the paper nor this table"
 
 
-def test_captions_of_one_picture_match_in_our_presets_and_in_runs_of_before_the_option():
-    assert {name for name in presets.PRESETS if preset(name).equal_ids_match} == OURS
-    older = {name: value for name, value in preset("tiny").to_dict().items() if name != "equal_ids_match"}
-    assert settings.from_dict(older) == preset("tiny") and not settings.other_settings(older, preset("tiny"))
-
-
 def test_defaults_are_the_papers():
     assert Config() == preset("paper-4m") and Config().text_length == preset("vqa").text_length == 25
     assert {name for name in presets.PRESETS if name not in OF_THE_PAPER} == OURS
-
-
-def test_a_name_is_shown_as_one_line_without_control_characters():
-    assert printable("a cat/é 日本 🐈.png") == "a cat/é 日本 🐈.png"
-    assert printable("\x1b[2J\n\t\x9b\u202e\udcff") == r"\x1b[2J\n\t\x9b\u202e\udcff"
-
-
-@pytest.mark.parametrize("name, recipe", [
-    ("retrieval-coco", (384, 0.5, 5, 1e-5, 256, 0.4, 256)), ("retrieval-flickr", (384, 0.5, 10, 1e-5, 256, 0.4, 128)),
-    ("entailment", (384, 0.5, 5, 2e-5, 256, 0.4, 128)), ("vqa", (384, 0.5, 8, 2e-5, 256, 0.4, 128)),
-    ("nlvr2-assign", (256, 0.2, 1, 2e-5, 512, 0, 128)), ("nlvr2", (384, 0.5, 10, 2e-5, 128, 0.4, 128)),
-    ("grounding", (384, 1.0, 5, 1e-5, 256, 0.4, 128))])
-def test_presets_are_the_papers_recipes(name, recipe):
-    c = preset(name)
-    assert (c.image_size, c.crop, c.epochs, c.lr, c.batch, c.alpha, c.top) == recipe
-    assert c.weight_decay == 0.02 and c.lr_start == 1e-5 <= c.lr
-    assert c.lr_end == (1e-5 if name == "nlvr2-assign" else 1e-6)
-    assert c.image_depth == 12 and c.queue_size == 65_536 and c.warmup_steps < c.steps

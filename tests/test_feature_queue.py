@@ -19,13 +19,6 @@ def held(queue) -> set[int]:
     return set(ids.tolist())
 
 
-def test_unfilled_slots_are_no_keys():
-    queue = FeatureQueue(7, 3)
-    assert [tuple(x.shape) for x in queue.features()] == [(0, 3), (0, 3), (0,)]
-    queue.push(*rows(1, 2, 3))
-    assert held(queue) == {1, 2, 3}
-
-
 @pytest.mark.parametrize("size, batch", [(7, 3), (8, 4), (5, 1), (4, 4), (3, 7), (1, 2)])
 def test_it_holds_the_last_ones_whatever_the_batch(size, batch):
     queue, seen = FeatureQueue(size, 3), []
@@ -34,13 +27,6 @@ def test_it_holds_the_last_ones_whatever_the_batch(size, batch):
         queue.push(*rows(*new))
         seen += new
         assert held(queue) == set(seen[-size:])
-
-
-def test_batches_of_unequal_size_wrap_too():
-    queue = FeatureQueue(5, 3)
-    for new in ((1, 2), (3, 4, 5, 6), (7,), (8, 9, 10)):
-        queue.push(*rows(*new))
-    assert held(queue) == {6, 7, 8, 9, 10}
 
 
 def test_a_saved_queue_goes_on_as_if_never_saved():

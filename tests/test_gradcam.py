@@ -1,18 +1,20 @@
 """Grad-CAM: the original's maps, small differences of one attention weight, and what must be true of any map."""
-from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch.testing import assert_close
 
 from golden_rule import figures
 from golden_tasks import GOLDEN, golden_case
 from helpers import disturb, small, texts
-from minalbef import layers
 from minalbef.albef import ALBEF
 from minalbef.evaluation import gradcam
-from minalbef.evaluation.gradcam import image_relevance, match_score, relevance, text_map, word_score
+from minalbef.evaluation.gradcam import (
+    image_relevance,
+    match_score,
+    relevance,
+    text_map,
+    word_score,
+)
 from minalbef.layers import record_weights
 
 
@@ -51,46 +53,6 @@ def test_maps_are_the_originals(name):
     assert max(worst.values()) < 1, worst
 
 
-def tanh_gelu(patch, model):
-    patch.setattr(layers, "F", SimpleNamespace(**vars(F) | {"gelu": lambda x: F.gelu(x, approximate="tanh")}))
-
-
-def other(name: str, function):
-    """A mistake that puts another function in a place of gradcam's; it is given the right one first."""
-    right = getattr(gradcam, name)
-    return lambda patch, model: patch.setattr(gradcam, name, lambda *args, **options: function(right, *args, **options))
-
-
-MISTAKES = {
-    "negative gradients count": other("cam", lambda right, w, g: (w * g).mean(1)),
-    "gradients count by size": other("cam", lambda right, w, g: (w * g.abs()).mean(1)),
-    "gradients do not count": other("cam", lambda right, w, g: w.mean(1)),
-    "heads are summed": other("cam", lambda right, w, g: right(w, g) * w.shape[1]),
-    "heads are averaged before the product": other("cam", lambda right, w, g: w.mean(1) * g.clamp(min=0).mean(1)),
-    "[CLS] is the last column": other("cam", lambda right, w, g: right(w, g).roll(1, -1)),
-    "no match is explained": other("match_score", lambda right, model: lambda fused: model.match_logits(fused)[:, 0]),
-    "a probability is explained": other("match_score", lambda right, model: (
-        lambda fused: model.match_logits(fused).softmax(1)[:, 1])),
-    "another layer": other("relevance", lambda right, *args, layers: right(*args, layers=layers - 1)),
-    "padding is seen": other("relevance",
-                             lambda right, m, i, t, keep, layers: right(m, i, t, keep | True, layers=layers)),
-    "padding is not counted": other("text_map", lambda right, maps, counted: right(maps, maps.any(-1))),
-    "[CLS] is not counted": other("text_map", lambda right, maps, counted: right(
-        maps, counted & (torch.arange(counted.shape[1]) > 0))),
-    "another block": other("image_relevance", lambda right, *args: right(*args[:-1], args[-1] - 1)),
-    "texts are exchanged": other("image_relevance",
-                                 lambda right, m, i, t, keep, b: right(m, i, t.flip(0), keep.flip(0), b)),
-    "no temperature": lambda patch, model: model.temperature.data.fill_(1.0),
-    "features not of length 1": lambda patch, model: patch.setattr(
-        model, "image_feature", lambda x: model.image_proj(x[:, 0])),
-    "tanh GELU": tanh_gelu}
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_would_be_seen(mistake, monkeypatch):
-    case = golden_case("small")
-    MISTAKES[mistake](monkeypatch, case[0])
-    assert max(differences("small", *case).values()) > 2
 
 
 @pytest.fixture(scope="module")
@@ -162,14 +124,6 @@ def test_a_pictures_map_is_weight_times_positive_slope_by_small_differences(case
             assert maps[row, patch].item() == pytest.approx(expected, rel=1e-4, abs=1e-10)
 
 
-def test_maps_of_layers_add_up(case):
-    model, image, _, keep, text = case
-    single = [relevance(model, image, text, keep, layers=i) for i in range(3)]
-    assert single[0].shape == (3, 8, 9)
-    assert_close(relevance(model, image, text, keep), sum(single))
-    assert_close(relevance(model, image, text, keep, layers=slice(None, -1)), single[0] + single[1])
-
-
 def test_no_word_but_cls_reaches_the_match_from_the_last_layer(case):
     model, image, tokens, keep, text = case
     last = relevance(model, image, text, keep, layers=-1)
@@ -181,43 +135,6 @@ def test_no_word_but_cls_reaches_the_match_from_the_last_layer(case):
     assert (words.amax(2) > 0).equal(hidden), "a masked word reaches its own logit, and no other word does"
 
 
-def test_padding_has_no_map_and_changes_none(case):
-    model, image, _, keep, text = case
-    maps = relevance(model, image, text, keep)
-    assert maps[~keep].abs().max() == 0
-    assert_close(relevance(model, image[2:], text[2:, :3], keep[2:, :3]), maps[2:, :3])
-
-
-def test_every_row_is_explained_by_itself(case):
-    model, image, tokens, keep, text = case
-    hidden = torch.zeros_like(keep)
-    hidden[0, 3] = hidden[0, 4] = hidden[1, 1] = True            # a word of two pieces, and a row without any
-    for score, one in ((match_score(model), match_score(model)),
-                       (word_score(model, tokens, hidden), word_score(model, tokens[:1], hidden[:1]))):
-        assert_close(relevance(model, image, text, keep, score)[:1],
-                     relevance(model, image[:1], text[:1], keep[:1], one))
-    assert relevance(model, image, text, keep, word_score(model, tokens, hidden))[2].max() == 0
-
-
-def test_a_word_scores_the_sum_of_its_pieces_logits(case):
-    model, image, tokens, keep, text = case
-    hidden = torch.zeros_like(keep)
-    hidden[0, 3] = hidden[0, 4] = hidden[1, 1] = True
-    fused = model.fuse(text, keep, image)
-    logits = model.word_logits(fused)
-    assert_close(word_score(model, tokens, hidden)(fused), torch.stack([
-        logits[0, 3, tokens[0, 3]] + logits[0, 4, tokens[0, 4]], logits[1, 1, tokens[1, 1]], torch.tensor(0.0)]))
-
-
-def test_a_pictures_map_is_its_own_and_padding_changes_none(case):
-    model, _, tokens, keep, _ = case
-    pixels = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(5))
-    maps = image_relevance(model, pixels, tokens, keep, 0)
-    assert_close(image_relevance(model, pixels[2:], tokens[2:, :3], keep[2:, :3], 0), maps[2:])
-    assert not torch.allclose(image_relevance(model, pixels[2:], tokens[1:2], keep[1:2], 0), maps[2:], atol=1e-4), \
-        "another text, another map"
-
-
 def test_a_texts_map_is_the_mean_over_what_is_asked_for():
     keep = torch.tensor([[True, True, True, True], [True, True, False, False]])
     maps = torch.tensor([[[8.0], [1.0], [2.0], [3.0]], [[8.0], [6.0], [0.0], [0.0]]])             # (b, l, 1)
@@ -227,17 +144,3 @@ def test_a_texts_map_is_the_mean_over_what_is_asked_for():
     assert text_map(maps, everything).tolist() == [[3.5], [3.5]]
     assert text_map(maps[1:, :2], everything[1:, :2]).tolist() == [[7.0]], "it hangs on the padding"
     assert text_map(maps, keep & False).tolist() == [[0.0], [0.0]]
-
-
-def test_explaining_leaves_the_model_alone_and_works_on_a_frozen_one(case):
-    model, image, tokens, keep, text = case
-    pixels = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(5))
-    def explain():
-        maps = relevance(model, image, text, keep), image_relevance(model, pixels, tokens, keep, 0)
-        return torch.cat([one.flatten() for one in maps])
-    before = explain()
-    assert all(p.grad is None for p in model.parameters()) and pixels.grad is None and not pixels.requires_grad
-    model.requires_grad_(False)
-    with torch.no_grad():
-        assert_close(explain(), before)
-    model.requires_grad_(True)

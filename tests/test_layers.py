@@ -3,7 +3,6 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
@@ -46,33 +45,6 @@ def test_attention_equals_torchs_in_outputs_weights_and_gradients(source_width):
     assert not torch.allclose(ours(x, None if source_width is None else source), y), "the mask does nothing"
 
 
-def test_recording_weights_changes_nothing_else():
-    attn = disturb(Attention(32, 4))
-    x, keep = torch.randn(3, 6, 32, requires_grad=True), torch.arange(6) < torch.tensor([6, 4, 1])[:, None]
-    plain = attn(x, keep=keep)
-    with record_weights(attn) as recorded:
-        slow = attn(x, keep=keep)
-    weights, = recorded
-    assert_close(slow, plain)
-    assert_close(gradients(slow, x, *attn.parameters()), gradients(plain, x, *attn.parameters()))
-    assert_close(weights.sum(-1), torch.ones(3, 4, 6))
-    assert weights[1, :, :, 4:].eq(0).all() and weights[1, :, :, :4].gt(0).all()
-
-
-def test_padding_cannot_be_seen():
-    attn = disturb(Attention(32, 4))
-    x, keep = torch.randn(3, 6, 32), torch.arange(6) < torch.tensor([6, 3, 2])[:, None]
-    other = torch.where(keep[..., None], x, 99.0)
-    assert_close(attn(other, keep=keep)[keep], attn(x, keep=keep)[keep])
-    assert not torch.allclose(attn(other)[keep], attn(x)[keep]), "the check is blind"
-
-
-def test_ready_keys_and_values_stand_for_the_source():
-    attn = disturb(Attention(48, 4, 32))
-    x, source = torch.randn(3, 5, 48), torch.randn(3, 7, 32)
-    assert_close(attn(x, keys_values=(attn.k(source), attn.v(source))), attn(x, source))
-
-
 def test_attention_drops_out_in_training_alone():
     torch.manual_seed(0)
     attn, x = Attention(32, 4, dropout=0.5), torch.randn(3, 6, 32)
@@ -82,19 +54,6 @@ def test_attention_drops_out_in_training_alone():
         undropped = attn.eval()(x)
     assert_close(attn(x), attn(x))
     assert_close(undropped, attn(x))
-
-
-@pytest.mark.parametrize("training, share", [(True, 0.3), (False, 0.0)])
-def test_attention_on_a_gpu_drops_out_in_training_alone(training, share, monkeypatch):
-    """There a fused kernel drops out, as it is told. Tensors on "meta" stand for a GPU's."""
-    seen, fused = [], F.scaled_dot_product_attention
-    def remember(*given, dropout_p, **named):
-        seen.append(dropout_p)
-        return fused(*given, dropout_p=dropout_p, **named)
-    monkeypatch.setattr(F, "scaled_dot_product_attention", remember)
-    attn = Attention(32, 4, dropout=0.3).to("meta").train(training)
-    attn(torch.empty(3, 6, 32, device="meta"))
-    assert seen == [share]
 
 
 def test_mlp_by_hand():

@@ -47,27 +47,8 @@ def test_special_tokens_are_never_masked_and_the_rest_never_changed():
     assert not (chosen & ~keep).any() and not chosen[:, 0].any()
 
 
-def test_rate_zero_masks_nothing():
-    tokens, _, _, masked, chosen = many(0.0)
-    assert not chosen.any() and masked.equal(tokens)
-
-
-def test_each_word_may_have_its_own_rate():
-    tokens, _ = texts(2_000, 9)
-    rates, choose = torch.linspace(0, 1, 64), torch.rand(tokens.shape, generator=torch.Generator().manual_seed(0))
-    _, chosen = mask_words(tokens, SPECIAL, MASK, rates[tokens], choose, choose, tokens)
-    for word in (5, 30, 63):
-        there = tokens == word
-        assert abs(chosen[there].float().mean() - rates[word]) < 0.15
-    assert chosen[tokens == 63].all()
-
-
 def test_rates_of_frequent_words_by_hand():
     tokens = tensor([[2, 7, 7, 7], [2, 8, 9, 0], [2, 7, 5, 5]])   # 8 words: four of 7, two of 5, one of 8 and of 9
     rates = mask_rates(tokens, tokens > 0, 12, 0.5, 1.0, usual=0.25)
     assert rates.tolist() == [0.5] * 5 + [0.5, 0.5, 0.25] + [0.5] * 4
     assert mask_rates(tokens, tokens > 0, 12, 0.5, 0.0, usual=0.25).tolist() == [0.5] * 12
-
-
-def test_the_same_draws_mask_the_same_words():
-    assert many()[3].equal(many()[3])

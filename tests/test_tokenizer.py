@@ -2,7 +2,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 import unicodedata
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from transformers import BertTokenizer
 
 from golden_rule import figures
-from minalbef.system.tokenizer import SPECIALS, Tokenizer, clean, has_words
+from minalbef.system.tokenizer import SPECIALS, Tokenizer, clean
 
 CAPTIONS = ["a small lemon above a big donut", "On a red background, an apple to the left of two cats.",
             "there are three crabs in the top left corner", "a lemon is below an apple"]
@@ -96,21 +95,6 @@ def test_ids_are_those_of_transformers_with_berts_vocabulary(raw, language):
     assert len({i for ids in seen for i in ids}) > 900 and seen.count([]) > 3, "the check is blind"
 
 
-def test_ids_are_those_of_transformers_with_a_small_vocabulary(vocab):
-    ours, bert = Tokenizer.from_vocab(vocab), BertTokenizer(vocab=str(vocab))
-    for text in AWKWARD:
-        assert ours.encode([text], 200, sep=True)[0][0].tolist() == bert(clean(text))["input_ids"], text
-    known = ours.encode(AWKWARD)[0]
-    assert (known > 4).sum() > 40, "the check is blind: all unknown"
-
-
-def test_unknown_words_are_kept_and_padding_alone_is_not():
-    tokenizer = Tokenizer.train(["a red cat sits"], 64)
-    tokens, keep = tokenizer.encode(["a \u2603 cat", "cat"])
-    assert tokens[0, 2] == tokenizer.unk
-    assert keep.tolist() == [[True, True, True, True], [True, True, False, False]]
-
-
 def test_captions_are_cleaned_as_by_the_original():
     cases = figures("text")["pre_caption"]
     assert [clean(text, words) for text, words, _ in cases] == [cleaned for _, _, cleaned in cases] and len(cases) == 10
@@ -163,18 +147,6 @@ def test_saved_and_loaded_it_is_the_same(tmp_path, vocab):
         assert len(again) == len(ours)
 
 
-def test_the_digest_tells_tokenizers_with_other_ids_apart(tmp_path):
-    tokenizer = Tokenizer.train(["a red apple", "two cats"], 64)
-    tokenizer.save(tmp_path / "tokenizer.json")
-    assert tokenizer.digest() == Tokenizer.load(tmp_path / "tokenizer.json").digest()
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "dog"]
-    digests = set()
-    for order in (pieces, [*pieces[:5], "dog", "cat"], [*pieces, "apple"], pieces[:6]):
-        (tmp_path / "vocab.txt").write_text("\n".join(order))
-        digests.add(Tokenizer.from_vocab(tmp_path / "vocab.txt").digest())
-    assert len(digests) == 4, "another order, one piece more, one less"
-
-
 def test_long_captions_are_cut_or_refused(vocab):
     ours = Tokenizer.from_vocab(vocab)
     assert ours.encode(["the cat " * 9], length=7)[0].shape == (1, 7)
@@ -183,12 +155,6 @@ def test_long_captions_are_cut_or_refused(vocab):
     with pytest.raises(ValueError, match="19 tokens.*limit is 7"):
         ours.encode(["the cat " * 9], length=7, truncate=False)
     assert ours.encode(["the cat " * 30], length=512, truncate=False)[0].shape == (1, 61), "or read to the end"
-
-
-@pytest.mark.parametrize("empty", ["", "  ", "?!", "-/-", "\u200b"])
-def test_a_caption_without_words_is_refused(vocab, empty):
-    with pytest.raises(ValueError, match="no words"):
-        Tokenizer.from_vocab(vocab).encode(["a cat", empty])
 
 
 def test_files_that_are_no_vocabulary_are_refused(tmp_path):
@@ -210,57 +176,3 @@ def test_files_that_are_no_vocabulary_are_refused(tmp_path):
             Tokenizer.from_vocab(path)
     with pytest.raises(ValueError, match="no room"):
         Tokenizer.train(CAPTIONS, 20)
-
-
-def test_a_vocabulary_with_windows_line_ends_is_the_same(tmp_path, vocab):
-    windows = tmp_path / "windows.txt"
-    windows.write_bytes(vocab.read_bytes().replace(b"\n", b"\r\n"))
-    assert Tokenizer.from_vocab(windows).encode(CAPTIONS)[0].equal(Tokenizer.from_vocab(vocab).encode(CAPTIONS)[0])
-
-
-# hostile texts
-
-
-HOSTILE = {"NUL": "\0", "zero width": "\u200b\u200d\ufeff", "a mark alone": "\u0301\ufe0f", "private use": "\ue000",
-           "behind thirty that vanish": "\u200b " * 30 + "cat", "a lone surrogate": "a cat \ud83d", "nothing": " \n",
-           "punctuation": "?!"}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_what_has_no_words_is_refused_before_and_by_the_tokenizer(name):
-    text, tokenizer = HOSTILE[name], Tokenizer.train(CAPTIONS, 200)
-    with pytest.raises(ValueError, match="half of a surrogate pair|has no words"):
-        tokenizer.encode(["a cat", text])
-    if name == "a lone surrogate":
-        with pytest.raises(ValueError, match=r"'a cat \\ud83d' has half of a surrogate pair.*leave it out"):
-            has_words(text)
-    else:
-        assert not has_words(clean(text))
-
-
-def test_whatever_has_words_has_pieces():
-    tokenizer = Tokenizer.train(CAPTIONS, 200)
-    texts = awkward(CAPTIONS)
-    assert [has_words(text) for text in texts] == [bool(ids_or_none(tokenizer, text, raw=True)) for text in texts]
-    assert 0 < sum(map(has_words, texts)) < len(texts)
-
-
-def test_a_word_too_long_to_be_read_is_not_learnt_from():
-    start = time.perf_counter()
-    long = Tokenizer.train([*CAPTIONS, "xq" * 100_000, "a " + "z" * 101], 200)
-    assert time.perf_counter() - start < 5, "quadratic: it took minutes"
-    assert long._core.to_str() == Tokenizer.train([*CAPTIONS, "a"], 200)._core.to_str()
-    assert "z" in Tokenizer.train([*CAPTIONS, "z" * 100], 200)._core.get_vocab()
-
-
-def test_a_tokenizer_json_whose_normaliser_was_changed_gives_the_same_ids(tmp_path):
-    tokenizer = Tokenizer.train(CAPTIONS, 64)
-    tokenizer.save(tmp_path / "tokenizer.json")
-    values = json.loads((tmp_path / "tokenizer.json").read_text())
-    values["normalizer"]["lowercase"] = False
-    values["model"]["continuing_subword_prefix"] = "@@"
-    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
-    again = Tokenizer.load(tmp_path / "tokenizer.json")
-    for raw in (False, True):
-        texts = [text.upper() for text in CAPTIONS]
-        assert again.encode(texts, raw=raw)[0].equal(tokenizer.encode(texts, raw=raw)[0])

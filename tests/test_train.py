@@ -8,7 +8,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 from unittest import mock
@@ -17,17 +16,14 @@ import pytest
 import torch
 from torch import nn
 
-from card import card
 from full_disk import files_end_at
 from helpers import Batches, same_state, small
-from minalbef import train
 from minalbef.albef import ALBEF
 from minalbef.fast.muon import Muon
-from minalbef.fast.pretrain import FastPretrain
 from minalbef.presets import preset
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.report import train_seconds
-from minalbef.system import checkpoint, distributed, metrics
+from minalbef.system import checkpoint, distributed
 from minalbef.train import Stopped, alpha_at, fit, lr_at, parameter_groups
 
 CONFIG = small(image_size=16, text_width=32, alpha=0.4, match_from=0.2, queue_from=0.3, hard_from=0.6)
@@ -123,22 +119,6 @@ def test_the_optimiser_steps_at_the_schedules_rate(tmp_path):
     torch.testing.assert_close(toy.temperature.detach(), torch.tensor(0.85))
 
 
-def test_clip_bounds_the_gradients_norm(tmp_path):
-    norms = []
-    toy = Toy(lambda weight, temperature, batch: 30 * weight[0] + 40 * weight[1] + 0 * temperature)
-    toy.after_step = lambda carry: norms.append(toy.seen)
-    toy.weight.register_post_accumulate_grad_hook(lambda p: setattr(toy, "grad", p.grad))
-    step = torch.optim.AdamW.step
-    def spy(self, *args, **kwargs):
-        toy.seen = toy.weight.grad.norm().item()
-        return step(self, *args, **kwargs)
-    for clip, norm in ((1.0, 1.0), (0.0, 50.0), (80.0, 50.0)):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch.optim.AdamW, "step", spy)
-            fit(toy, lambda step: step, preset("tiny", epoch=1, batch=1, clip=clip), tmp_path / str(clip), quiet=True)
-        assert math.isclose(norms[-1], norm, rel_tol=1e-4)
-
-
 # Muon
 
 def test_muon_moves_a_matrix_along_all_its_directions_alike():
@@ -158,38 +138,6 @@ def test_muon_moves_a_matrix_along_all_its_directions_alike():
         assert 0.9 * size < torch.linalg.svdvals(moved).min() < torch.linalg.svdvals(moved).max() < 1.15 * size
 
 
-def test_muons_second_step_goes_where_the_momentum_of_both_gradients_does():
-    """Nesterov's: the gradient, moved .95 of the way to the running mean of all."""
-    torch.manual_seed(0)
-    weight, first, second = torch.randn(3, 6, 10)
-    p = nn.Parameter(weight.clone())
-    optimiser = Muon([{"params": [p], "muon": True}], lr=0.1, weight_decay=0.0, fused=True)
-    for gradient in (first, second):
-        before = p.detach().clone()
-        p.grad = gradient.clone()
-        optimiser.step()
-    mean = 0.95 * 0.05 * first + 0.05 * second
-    moved = (before - p.detach()) / (0.1 * 0.2 * 10 ** 0.5)
-    def directions(matrix):
-        left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-        return left @ right
-    torch.testing.assert_close(moved, directions(0.05 * second + 0.95 * mean), atol=0.1, rtol=0)
-    assert (moved - directions(second)).abs().max() > 0.2, "the check is blind to the momentum"
-
-
-def test_muon_takes_hidden_matrices_and_convolutions_and_adamw_the_rest():
-    task = Pretrain(replace(CONFIG, muon_lr=1.6))
-    names = {id(p): name.removeprefix("student.") for name, p in task.named_parameters()}
-    groups = parameter_groups(task, replace(CONFIG, muon_lr=1.6))
-    muon = {names[id(p)] for group in groups if group.get("muon") for p in group["params"]}
-    assert muon >= {"image_encoder.blocks.0.attn.q.weight", "text_encoder.layers.0.mlp.fc1.weight",
-                    "fusion.layers.0.cross.proj.weight", "image_encoder.patch_embed.down.1.0.weight"}
-    assert not any(part in name for name in muon for part in ("embed.weight", "_proj.weight", "head", "bias", "norm"))
-    assert "image_encoder.patch_embed.down.0.0.weight" not in muon, "it sees colours, not features"
-    assert {group["share"] for group in groups if group.get("muon")} == {1.6, 1.6 * CONFIG.stem_lr}
-    assert not any("muon" in group for group in parameter_groups(task, CONFIG))
-
-
 def test_a_run_with_muon_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
     config = replace(CONFIG, muon_lr=1.6)
     whole = run(tmp_path / "whole", config=config)
@@ -201,24 +149,11 @@ def test_a_run_with_muon_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
 
 # the same run again
 
-def test_the_same_seed_gives_the_same_weights(finished, tmp_path):
-    assert same_state(run(tmp_path / "again"), finished[1])
-    assert not same_state(run(tmp_path / "other", seed=1), finished[1])
-
 
 def test_what_was_loaded_for_evaluation_is_trained_with_dropout(tmp_path):
     task = Pretrain(CONFIG, student=ALBEF(CONFIG).eval())
     fit(task, Batches(CONFIG), CONFIG, tmp_path, quiet=True)
     assert task.student.training and not task.teacher.training
-
-
-def test_a_batch_shown_again_and_again_is_learnt(tmp_path):
-    config = small(image_size=16, text_width=32, epoch=150 * 8, lr=5e-3, teacher_momentum=0.9, hard_from=1.0)
-    batch = Batches(config)(0)
-    run(tmp_path, lambda step: batch, config)
-    first, *_, last = csv.DictReader((tmp_path / "metrics.csv").open())
-    for name, share in (("itc", 0.6), ("itm", 0.3), ("mlm", 0.3)):               # itc ends at its targets' own entropy
-        assert float(last[name]) < share * float(first[name]), (name, first, last)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -277,23 +212,6 @@ def test_no_two_steps_passes_processes_or_seeds_drop_the_same_units_and_a_resume
     assert masks("cut", 4) + masks("cut", 6) == whole
 
 
-def test_a_crash_loses_no_more_than_the_steps_since_the_last_save(finished, tmp_path):
-    config = replace(CONFIG, save_every=5)
-    with pytest.raises(RuntimeError, match="power"):
-        run(tmp_path, Disturbed(13, broken), config, log_every=1)
-    assert saved(tmp_path)["step"] == 10
-    assert same_state(run(tmp_path, config=config, log_every=1), finished[1])
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
-    assert [int(row["step"]) for row in rows] == list(range(1, 21)), "steps 11 to 13 are there once"
-
-
-def test_a_finished_run_does_nothing(finished):
-    folder, state = finished
-    before = (folder / "state.pt").read_bytes(), (folder / "metrics.csv").read_bytes()
-    assert same_state(run(folder, Disturbed(0, broken)), state)
-    assert before == ((folder / "state.pt").read_bytes(), (folder / "metrics.csv").read_bytes())
-
-
 def test_metrics_have_a_row_every_ten_steps(finished):
     rows = list(csv.DictReader((finished[0] / "metrics.csv").open()))
     assert [int(row["step"]) for row in rows] == [10, 20]
@@ -304,25 +222,8 @@ def test_metrics_have_a_row_every_ten_steps(finished):
     assert all(math.isfinite(float(value)) for row in rows for value in row.values())
 
 
-def test_a_resumed_runs_metrics_leave_out_no_step_and_no_second(finished, tmp_path, monkeypatch):
-    """A run stopped after step 14 has a row there: rows 14 and 20 together average what row 20 of a whole run does."""
-    clock = iter(range(1000))
-    monkeypatch.setattr(metrics.time, "perf_counter", lambda: next(clock))          # each look at it is a second later
-    with pytest.raises(Stopped):
-        run(tmp_path, Disturbed(13, lambda: os.kill(os.getpid(), signal.SIGTERM)))
-    run(tmp_path)
-    ours, whole = metrics.read_metrics(tmp_path), metrics.read_metrics(finished[0])
-    assert [int(row["step"]) for row in ours] == [10, 14, 20] and ours[0]["itc"] == whole[0]["itc"]
-    for name in ("itc", "itm", "mlm"):
-        mean = (4 * float(ours[1][name]) + 6 * float(ours[2][name])) / 10
-        assert math.isclose(mean, float(whole[1][name]), abs_tol=2e-4)           # rows have four digits
-    assert [float(row["seconds"]) for row in ours] == [1, 2, 3] and train_seconds(tmp_path) == 3
-
-
 @pytest.mark.parametrize("damage", [
-    lambda data: b"", lambda data: data[:-30], lambda data: b"\x80\x04" + data,
-    lambda data: data.replace(b"step", b"stop"), lambda data: data.replace(b"20,160", b"twenty,160"),
-    lambda data: data.replace(b"\r\n20,", b"\r\n20,20,")])
+    lambda data: data[:-30], lambda data: data.replace(b"20,160", b"twenty,160")])
 def test_damaged_metrics_are_named_with_the_way_out(finished, tmp_path, damage):
     shutil.copytree(finished[0], tmp_path / "run")
     path = tmp_path / "run" / "metrics.csv"
@@ -377,12 +278,6 @@ def test_a_full_disk_leaves_the_old_checkpoint(finished, tmp_path):
     assert same_state(run(tmp_path, config=config), finished[1])
 
 
-def test_a_full_disk_at_the_metrics_says_so(tmp_path):
-    with contextlib.ExitStack() as full, pytest.raises(OSError, match="metrics.csv.*free some space"):
-        run(tmp_path, Disturbed(3, lambda: full.enter_context(files_end_at(50))))
-    assert not list(tmp_path.iterdir()), "no part of a file is left"
-
-
 # checkpoints that are written while training goes on, as of a task on a GPU
 
 @pytest.fixture
@@ -415,85 +310,11 @@ def test_a_state_is_of_its_step_though_it_is_written_two_steps_later(tmp_path, m
         assert same_state(run(tmp_path, config=config), finished[1])
 
 
-def test_a_state_waits_until_the_one_before_is_written(tmp_path, monkeypatch, background):
-    busy = threading.Lock()
-
-    def alone(step):
-        assert busy.acquire(blocking=False)
-        time.sleep(0.2)
-        busy.release()
-    states = written(monkeypatch, alone)
-    run(tmp_path, config=replace(CONFIG, save_every=2, epoch=8 * 8))
-    assert [state["step"] for state in states] == [2, 4, 6, 8] and saved(tmp_path)["step"] == 8
-
-
-def test_a_stop_and_a_validation_find_the_state_of_their_step_written(tmp_path, monkeypatch, background, finished):
-    written(monkeypatch, lambda step: time.sleep(0.3))
-    found = []
-
-    def measure(task, step, untrained):
-        found.append((step, saved(tmp_path)["step"]))
-    validation = mock.Mock(side_effect=measure, resume=lambda step: None, due=lambda step: step == 4)
-    with pytest.raises(Stopped):
-        run(tmp_path, Disturbed(13, lambda: os.kill(os.getpid(), signal.SIGTERM)), validation=validation)
-    assert found == [(4, 4)] and saved(tmp_path)["step"] == 14
-    assert same_state(run(tmp_path), finished[1])
-
-
-def test_a_full_disk_is_said_at_the_next_save_and_leaves_the_old_checkpoint(tmp_path, background, finished):
-    config, steps = replace(CONFIG, save_every=5), []
-    class Noted(Disturbed):
-        def __call__(self, step):
-            steps.append(step)
-            return super().__call__(step)
-    with contextlib.ExitStack() as full, pytest.raises(OSError, match="could not write .*state.pt.*free some space"):
-        run(tmp_path, Noted(7, lambda: full.enter_context(files_end_at(20_000))), config)
-    assert steps[-1] == 14, "that of step 10 failed"
-    assert saved(tmp_path)["step"] == 5
-    assert {path.name for path in tmp_path.iterdir()} == {"state.pt", "metrics.csv"}, "no part of a file is left"
-    assert same_state(run(tmp_path, config=config), finished[1])
-
-
-def test_what_ends_training_is_raised_and_a_state_that_could_not_be_written_is_logged(
-        tmp_path, monkeypatch, background, caplog):
-    def full(step):
-        raise OSError("could not write it: the disk is full")
-    written(monkeypatch, full)
-    with pytest.raises(FloatingPointError, match="step 7"):
-        run(tmp_path, Poisoned(CONFIG), replace(CONFIG, save_every=5))
-    assert "the disk is full" in caplog.text and not (tmp_path / "state.pt").exists()
-
-
-def test_an_unwritable_folder_is_named(tmp_path):
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(OSError, match=str(tmp_path / "file")):
-        run(tmp_path / "file" / "run")
-
-
 def test_a_run_goes_on_with_other_means_and_not_with_another_precision(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path / "run")
     assert same_state(run(tmp_path / "run", config=replace(CONFIG, device="auto", checkpointing=True)), finished[1])
     with pytest.raises(ValueError, match="precision: fp32 there, bf16 here"):
         run(tmp_path / "run", config=replace(CONFIG, precision="bf16"))
-
-
-@pytest.mark.parametrize("how", [{}, {"precision": "bf16"}, {"accumulate": 2}, {"checkpointing": True}])
-def test_training_on_a_gpu_moves_all_that_it_needs_there(how, tmp_path):
-    there = run(tmp_path / "cpu", config=replace(CONFIG, **how))
-    with card():
-        here = run(tmp_path / "gpu", config=replace(CONFIG, device="cuda", **how))
-        assert all(value.is_cuda for value in here.values() if isinstance(value, torch.Tensor) and value.dim())
-    assert same_state(here, there)
-
-
-def test_a_run_begun_on_a_gpu_goes_on_there(finished, tmp_path):
-    with card():
-        config = replace(CONFIG, device="cuda", save_every=5)
-        with pytest.raises(RuntimeError, match="power"):
-            run(tmp_path, Disturbed(13, broken), config)
-        assert saved(tmp_path)["step"] == 10
-        state = run(tmp_path, config=config)
-    assert same_state(state, finished[1])
 
 
 def test_tensorboard_has_the_figures_of_the_metrics(tmp_path, monkeypatch):
@@ -515,12 +336,6 @@ def test_tensorboard_has_the_figures_of_the_metrics(tmp_path, monkeypatch):
                for step, row in zip((10, 20), rows))
 
 
-def test_tensorboard_that_is_missing_is_said_with_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ValueError, match=r"tensorboard=true needs .*pip install tensorboard, or leave it out"):
-        run(tmp_path, config=replace(CONFIG, tensorboard=True))
-
-
 def test_a_device_that_is_not_there_is_named_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert distributed.device_of("auto") == distributed.device_of("cpu") == torch.device("cpu")
@@ -534,47 +349,6 @@ def test_a_device_that_is_not_there_is_named_with_the_way_out(tmp_path, monkeypa
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ValueError, match="process 2 of this machine has no GPU, of which there are 2"):
         distributed.device_of()
-
-
-def test_apples_gpu_is_for_one_process_and_is_said_to_be_untested(monkeypatch, caplog):
-    with pytest.raises(ValueError, match="device='mps': process 0 of this machine has no GPU"):
-        distributed.device_of("mps")
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr(distributed, "computes_as_cpu", lambda device: True)
-    assert distributed.device_of("auto") == distributed.device_of("mps") == torch.device("mps")
-    assert distributed.device_of("cpu") == torch.device("cpu")
-    assert distributed.join("auto") == torch.device("mps") and "we haven't tested" in caplog.text
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert distributed.device_of("auto") == torch.device("cpu")
-
-
-def test_the_forward_pass_asks_for_no_number(tmp_path, monkeypatch):
-    """A GPU would have to finish first. Losses and gradients are read when they are logged, after the tenth step."""
-    asked, inside = [], []
-    def watched(name):
-        plain = getattr(torch.Tensor, name)
-        return lambda x, *args: asked.append((name, bool(inside))) or plain(x, *args)
-    class Watched(FastPretrain):
-        def forward(self, batch, alpha, draws):
-            inside.append(draws.step)
-            found = super().forward(batch, alpha, draws)
-            inside.clear()
-            return found
-    names = ("item", "tolist", "nonzero", "__bool__", "__float__", "__int__", "__index__")
-    with monkeypatch.context() as patch:
-        for name in names:
-            patch.setattr(torch.Tensor, name, watched(name))
-        fit(Watched(CONFIG), Batches(CONFIG), CONFIG, tmp_path, quiet=True)
-    assert {name for name, within in asked if within} == set()
-    assert {name for name, within in asked} == {"tolist", "nonzero", "__int__"}, "the check is blind"
-    assert sum(name == "tolist" for name, _ in asked) == 4, "twice for each of two rows of the metrics"
-
-
-@pytest.mark.parametrize("changes, says", [({"lr": 0.5}, "lr: 0.001 there, 0.5 here"),
-                                           ({"batch": 4}, "batch: 8 there, 4 here")])
-def test_a_run_does_not_go_on_with_other_settings(finished, changes, says):
-    with pytest.raises(ValueError, match=f"other settings .*{says}.*choose another folder"):
-        run(finished[0], config=replace(CONFIG, **changes))
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, monkeypatch):
@@ -593,17 +367,3 @@ def test_processes_that_see_different_folders_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "longest", lambda n: max(n, next(others)))
     with pytest.raises(ValueError, match="from step 0, another from 7: all machines must see the same"):
         run(tmp_path)
-
-
-def test_dropout_aside_the_loop_draws_nothing(tmp_path):
-    toy = Toy(lambda weight, temperature, batch: weight.sum() + temperature)
-    state = torch.get_rng_state()
-    fit(toy, lambda step: SimpleNamespace(), preset("tiny", epoch=2, batch=1), tmp_path, quiet=True)
-    assert state.equal(torch.get_rng_state())
-
-
-def test_a_signal_during_a_step_is_answered_at_once(capfd):
-    with train.catch_signals() as seen:
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
-    assert seen == [signal.SIGTERM] * 2 and capfd.readouterr().err.count("stopping when this step is done") == 1

@@ -7,9 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from helpers import copy_weights, disturb, gradients, small
-from minalbef.layers import record_weights
-from minalbef.presets import preset
-from minalbef.vision import ConvStem, PatchEmbed, ViT, grid_positions, resize_positions
+from minalbef.vision import ConvStem, ViT, resize_positions
 
 
 def timms(config) -> nn.Module:
@@ -53,26 +51,6 @@ def test_vit_equals_timms_in_outputs_and_gradients(faint):
     assert not torch.allclose(ours(image), y2, atol=1e-5, rtol=1e-5) or faint == 1, "the check is blind to eps"
 
 
-def test_the_image_encoder_drops_nothing_out():
-    vit, image = ViT(small(dropout=0.5)).train(), torch.randn(3, 3, 24, 24)
-    assert_close(vit(image), vit.eval()(image))
-
-
-def test_recording_weights_changes_nothing_else():
-    vit, image = disturb(ViT(small())), torch.randn(3, 3, 24, 24)
-    with record_weights(vit) as weights:
-        y = vit(image)
-    assert_close(y, vit(image))
-    assert [w.shape for w in weights] == [(3, 4, 10, 10)] * 2
-    assert_close(weights[0].sum(-1), torch.ones(3, 4, 10))
-
-
-def test_patch_embed_gives_the_patches_row_by_row():
-    embed, image = PatchEmbed(8, 32), torch.randn(1, 3, 24, 24)
-    patch = image[:, :, 8:16, 16:24]                             # row 1, column 2 of a 3 x 3 grid
-    assert_close(embed(image)[0, 1 * 3 + 2], embed(patch)[0, 0])
-
-
 def test_conv_stem_gives_one_token_a_patch_row_by_row():
     torch.manual_seed(0)
     stem, image = ConvStem(8, 32), torch.zeros(1, 3, 48, 48)
@@ -97,12 +75,6 @@ def test_the_stems_last_convolutions_add_to_what_they_read():
     assert stem(image).std(1).min() > 0.01, "all patches are alike"
 
 
-def test_albefs_stem_couples_no_rows_and_keeps_no_state():
-    vit, image = ViT(small()), torch.randn(3, 3, 24, 24)
-    assert not list(vit.buffers())
-    assert_close(vit(image)[:1], vit(image[:1]))
-
-
 @pytest.mark.parametrize("shape", [(3, 3, 32, 32), (3, 1, 24, 24), (3, 24, 24), (3, 24, 24, 3)])
 def test_a_picture_of_another_shape_is_refused(shape):
     with pytest.raises(ValueError, match="this model reads .b, 3, 24, 24."):
@@ -120,20 +92,3 @@ def test_positions_resize_as_timms_and_keep_the_class_token():
     assert_close(bigger[0, 1 + 4], row)                          # the first row's last patch is token 4
     with pytest.raises(ValueError, match="8 patch positions are not a square grid"):
         resize_positions(pos[:, :-1], 5)
-
-
-def test_a_resized_model_reads_bigger_pictures():
-    vit, bigger = ViT(small()), ViT(small(image_size=40))
-    weights = vit.state_dict()
-    bigger.load_state_dict(weights | {"pos_embed": resize_positions(weights["pos_embed"], 5)})
-    assert bigger(torch.randn(2, 3, 40, 40)).shape == (2, 26, 32)
-
-
-def test_grid_positions_tell_every_place_from_every_other():
-    pos = grid_positions(6, 96)
-    assert pos.shape == (36, 96) and abs(pos.std() - 1) < 0.1 and pos.mean(0).abs().max() < 1e-5
-    assert torch.pdist(pos).min() > 1
-    rows = pos.reshape(6, 6, 96)[..., :48]                       # one half tells the row alone
-    assert_close(rows[0, 1], rows[0, 0])
-    started = ViT(preset("tiny", pos_scale=0.4)).pos_embed
-    assert abs(started[:, 1:].std() - 0.4) < 0.04

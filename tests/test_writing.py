@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from helpers import small
-from minalbef.recipes import pretrain
-from minalbef.system import distributed
 from minalbef.system.checkpoint import write_atomically
-from minalbef.system.writing import lock, name_file
+from minalbef.system.writing import lock
 
 CONFIG = small(seed=3)
 
@@ -99,36 +97,6 @@ def test_a_forked_worker_neither_ends_the_lock_nor_keeps_it(tmp_path):
         os.kill(worker, signal.SIGKILL)
 
 
-def test_rank_0_alone_holds_the_lock_and_may_take_it_again(holder, tmp_path, monkeypatch):
-    with lock(tmp_path / "run", CONFIG), lock(tmp_path / "run", CONFIG):
-        pass
-    holder(tmp_path / "run")
-    monkeypatch.setattr(distributed, "rank", lambda: 1)
-    with lock(tmp_path / "run", CONFIG):
-        pass
-
-
-def test_a_held_folder_is_refused_before_anything_is_drawn(holder, tmp_path, monkeypatch):
-    process, _ = holder(tmp_path / "run")
-    monkeypatch.setattr(pretrain, "read_captions", lambda *_: pytest.fail("it went on"))
-    with pytest.raises(ValueError, match=f"process {process.pid}"):
-        pretrain.pretrain(replace(CONFIG, objects=12), tmp_path / "run", quiet=True)
-
-
-def test_only_temporary_files_of_dead_processes_are_swept_in_start_too(holder, tmp_path):
-    process, pipe = holder(tmp_path / "other")
-    for folder in (tmp_path / "run", tmp_path / "run" / "start"):
-        folder.mkdir()
-        for number in (process.pid, os.getpid()):
-            (folder / f".state.pt.{number}.tmp").touch()
-    (tmp_path / "run" / "state.pt").touch()
-    pipe.send("end")
-    process.join()
-    with lock(tmp_path / "run", CONFIG):
-        left = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob(".*.tmp")}
-    assert left == {f".state.pt.{os.getpid()}.tmp", f"start/.state.pt.{os.getpid()}.tmp"}
-
-
 def test_a_folder_of_other_things_is_refused_and_what_it_holds_is_named(tmp_path):
     for i in range(7):
         (tmp_path / f"{i}.txt").touch()
@@ -144,14 +112,6 @@ def test_a_folder_of_other_things_is_refused_and_what_it_holds_is_named(tmp_path
         (tmp_path / name).unlink()
 
 
-@pytest.mark.parametrize("make, says", [(os.mkdir, "a folder"), (os.mkfifo, "no file, but a device or pipe")])
-def test_what_is_no_file_is_not_replaced_by_one(tmp_path, make, says):
-    make(tmp_path / "there")
-    with pytest.raises(ValueError, match=f"there is {says}"):
-        write_atomically(tmp_path / "there", lambda path: path.write_text("new"))
-    assert not (tmp_path / "there").is_file()
-
-
 def test_two_processes_that_write_one_file_at_once_leave_it_whole(tmp_path):
     path, numbers = tmp_path / "report.json", list(range(20_000))
 
@@ -164,64 +124,3 @@ def test_two_processes_that_write_one_file_at_once_leave_it_whole(tmp_path):
     while any(process.is_alive() for process in processes):
         assert not path.exists() or json.loads(path.read_text())[1:] == numbers
     assert [process.exitcode for process in processes] == [0, 0] and list(tmp_path.iterdir()) == [path]
-
-
-def test_a_symbolic_link_is_written_through(tmp_path, note):
-    target, link = tmp_path / "disk" / "report.json", tmp_path / "run" / "report.json"
-    for folder in (target.parent, link.parent):
-        folder.mkdir()
-    link.symlink_to(target)
-    for text in ("the target is new", "the target is there"):
-        write_atomically(link, lambda path, text=text: path.write_text(text))
-        assert link.is_symlink() and target.read_text() == text and not target.is_symlink()
-        assert [path.name for path in target.parent.iterdir()] == ["report.json"]
-    (tmp_path / "folder").symlink_to(target.parent)
-    with pytest.raises(ValueError, match="folder is a folder"):
-        write_atomically(tmp_path / "folder", lambda path: path.write_text("new"))
-    note("a symbolic link named with --out", 2, "its target is written, the link stands")
-
-
-def test_a_write_that_fails_names_the_file_and_no_option_that_the_command_lacks(tmp_path):
-    def full(path):
-        raise OSError(27, "File too large")
-    message = f"could not write {tmp_path}/search.png: .*another folder"
-    with pytest.raises(OSError, match=message) as told:
-        write_atomically(tmp_path / "search.png", full)
-    assert "--run" not in str(told.value)
-    message = f"could not write {tmp_path}/a: .Errno 27. File too large; free"
-    with pytest.raises(OSError, match=message):
-        with name_file(tmp_path / "b"), name_file(tmp_path / "a"):
-            full(tmp_path)
-    with pytest.raises(FileNotFoundError, match="nowhere"), name_file(tmp_path / "a"):
-        (tmp_path / "nowhere").read_text()
-
-
-def test_a_write_removes_what_a_killed_process_left_of_the_same_file(tmp_path, holder):
-    process, _ = holder(tmp_path / "elsewhere")
-    dead = multiprocessing.get_context("fork").Process(target=int)
-    dead.start()
-    dead.join()
-    for number in (dead.pid, process.pid):
-        (tmp_path / f".a[1].idx.{number}.tmp").write_text("half")
-    (tmp_path / f".b.idx.{dead.pid}.tmp").write_text("of another file, maybe of another program")
-    write_atomically(tmp_path / "a[1].idx", lambda path: path.write_text("new"))
-    assert {path.name for path in tmp_path.glob("*.idx*")} | {path.name for path in tmp_path.glob(".*.tmp")} == {
-        "a[1].idx", f".a[1].idx.{process.pid}.tmp", f".b.idx.{dead.pid}.tmp"}
-
-
-def test_a_start_that_fails_leaves_no_folder_that_it_made(tmp_path):
-    with pytest.raises(ValueError, match="vocab"):
-        pretrain.pretrain(replace(CONFIG, objects=12), tmp_path / "a" / "b" / "run", vocab=tmp_path / "vocab.txt",
-                          quiet=True)
-    assert not list(tmp_path.iterdir())
-    for name in ("empty", "full"):
-        (tmp_path / name).mkdir()
-    with pytest.raises(ZeroDivisionError):
-        with lock(tmp_path / "empty", CONFIG):
-            raise ZeroDivisionError
-    with pytest.raises(ZeroDivisionError):
-        with lock(tmp_path / "full" / "run", CONFIG):
-            (tmp_path / "full" / "run" / "metrics.csv").touch()
-            raise ZeroDivisionError
-    assert (tmp_path / "empty").is_dir(), "it was there before"
-    assert [path.name for path in (tmp_path / "full" / "run").iterdir()] == ["metrics.csv"]

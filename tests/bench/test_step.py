@@ -8,14 +8,11 @@ from dataclasses import replace
 import pytest
 from torch.testing import assert_close
 
-from helpers import small
 from minalbef import train
 from minalbef.bench import step
-from minalbef.bench.step import Steps, count_parts, find_recipe, measure_step
-from minalbef.cli import bench
+from minalbef.bench.step import Steps, count_parts
 from minalbef.cli import main as command_line
 from minalbef.presets import preset
-from minalbef.scenes.pretrain import ScenePretrain
 
 SIZES = dict(image_size=32, patch_size=8, image_width=24, image_depth=2, image_heads=2,
              text_width=24, text_depth=1, text_heads=2, fusion_depth=2, vocab_size=50, batch=4,
@@ -50,36 +47,6 @@ def test_the_command_prints_every_figure_of_a_recipe(name, monkeypatch, capsys):
     assert parts[step.REST] > sum(parts.values()) / 3, "a backward pass costs two forward ones"
 
 
-def test_a_run_is_measured_with_its_own_settings():
-    config, task = find_recipe("tiny-paper", ["batch=8"])
-    assert task == "pretrain" and config.name == "tiny" and config.batch == 8
-    assert config.siblings == 0 < find_recipe("tiny")[0].siblings
-    assert find_recipe("vqa")[1] == "vqa"
-
-
-def test_scenes_are_those_of_the_run():
-    config = small(device="cpu", objects=12, siblings=0.5)
-    work = Steps(config)
-    assert isinstance(work.task, ScenePretrain) and work.batch(0).image.shape[-1] == 24
-    work(0)
-
-
-def test_timed_steps_are_spread_over_the_run(monkeypatch):
-    numbers = []
-    monkeypatch.setattr(step, "time_steps", lambda work, steps: numbers.extend(steps) or (2.0, 1.0))
-    figures = measure_step(replace(CONFIG, epoch=400, epochs=1.0), steps=4)
-    assert numbers == [12, 37, 62, 87] and figures["hours_of_the_run"] == 100 * 2 / 3600
-
-
-def test_captions_have_cocos_lengths_unless_all_are_full():
-    work = Steps(replace(CONFIG, text_length=25, batch=64, vocab_size=512))
-    keep = work.batch(0).keep
-    lengths = keep.sum(1)
-    assert lengths.min() == 9 and lengths.float().mean() == pytest.approx(12, abs=1)
-    assert keep.any(0).all(), "padded to the longest, and no more"
-    assert Steps(CONFIG, full_texts=True).batch(0).keep.all()
-
-
 def flops_of(**changes) -> dict[str, float]:
     work = Steps(replace(CONFIG, **changes), full_texts=True)
     return count_parts(work, [work.config.steps - 1])            # at 0 the teacher has no weight
@@ -94,30 +61,6 @@ def test_flops_of_the_image_encoder_are_those_counted_by_hand():
     assert PARTS | {"student match_head", step.REST} == parts.keys()
     again = flops_of(checkpointing=True, compile=True)
     assert again["student image_encoder"] == stem + 2 * layer, "each layer counts once"
-
-
-@pytest.mark.parametrize("rate, hidden", [(0.0, 1), (1.0, 8)])
-def test_flops_of_fusion_show_every_saving(rate, hidden):
-    """By hand: 4 texts of 9 words, 4 images of 17 tokens, 2 layers; 12 pairs for ITM, 4 for MLM.
-
-    hidden: words that MLM's last layer computes; with no word hidden still one
-    """
-    def self_attention(rows: int, queries: int) -> int:
-        products = 2 * 2 * 9 * 24 * 24 + 2 * 2 * queries * 24 * 24
-        return rows * (products + 2 * 2 * queries * 9 * 24)
-
-    def cross_attention_and_mlp(rows: int, queries: int) -> int:
-        return rows * queries * (2 * 2 * 24 * 24 + 2 * 2 * 17 * 24 + 2 * 2 * 24 * 96)
-
-    keys_values = 2 * 2 * (2 * 68 * 24 * 24)     # once for each image and layer
-    match = self_attention(4, 9) + cross_attention_and_mlp(12, 9)
-    match += self_attention(12, 1) + cross_attention_and_mlp(12, 1)      # for [CLS] alone
-    words = self_attention(4, 9) + cross_attention_and_mlp(4, 9)
-    words += self_attention(4, hidden) + cross_attention_and_mlp(4, hidden)
-    parts = flops_of(mask_rate=rate)
-    assert parts["student fusion"] == keys_values + match + words
-    head = 4 * 8 * (2 * 24 * 24 + 2 * 24 * 50) if rate else 0
-    assert parts.get("student word_head", 0) == head, "of masked words alone"
 
 
 def test_a_step_is_that_of_the_training_loop(tmp_path):
@@ -152,9 +95,3 @@ def test_loading_is_measured(monkeypatch, capsys):
     assert 1 / scenes["both"] == pytest.approx(both, rel=0.01)
     photos = printed["photos_per_second"]
     assert photos.keys() == {"resized", "augmented"} and min(photos.values()) > 0
-
-
-@pytest.mark.parametrize("wrong", [dict(number=0), dict(photo=0), dict(sizes=(48, 0))])
-def test_loading_that_cannot_be_measured_is_said(wrong):
-    with pytest.raises(ValueError, match="must lie between"):
-        bench.data(**wrong)

@@ -26,12 +26,6 @@ def test_an_interval_is_of_95_percent(sample):
         assert half == pytest.approx(1.96 * deviation, abs=0.15 * deviation), "one of 90% would be 1.64 wide"
 
 
-def test_thirds_and_ties_are_no_shares():
-    thirds = torch.tensor([0.3, 0.6] * 500)
-    assert max(halves(thirds)) < 0.4 * (wilson(thirds)[1] - 0.45), "Wilson's knows rights and wrongs alone"
-    assert interval(thirds) == bootstrap(thirds) and interval((thirds > 0.5).float()) == wilson((thirds > 0.5).float())
-
-
 def test_clusters_are_drawn_whole_whatever_their_size():
     rows = (torch.rand(300, 1, generator=torch.Generator().manual_seed(0)) < 0.5).float().expand(300, 4)
     whole = Clusters.of(rows)
@@ -46,21 +40,9 @@ def test_clusters_are_drawn_whole_whatever_their_size():
     assert interval(mixed) == pytest.approx(interval(uneven), abs=1e-4)
 
 
-def test_a_mean_that_is_the_same_in_all_clusters_is_certain_whatever_their_sizes():
-    """A bootstrap of clusters divides by the samples that it drew, not by those that there are."""
-    assert interval(Clusters(torch.full((9,), 0.3), torch.tensor([0] * 6 + [1] * 2 + [2]))) == [0.3, 0.3]
-
-
 def test_nothing_wrong_has_a_width_too():
     assert interval(Clusters.of(torch.ones(10, 4))) == wilson(torch.ones(10)) != [1, 1]
     assert interval(Clusters.of(torch.tensor([[1.0, 0.0]] * 10))) == [0.5, 0.5], "one of two, however they are drawn"
-
-
-def test_many_samples_are_drawn_in_parts_and_alike():
-    sample = torch.rand(3000)
-    rows = torch.randint(3000, (1000, 3000), generator=torch.Generator().manual_seed(0))
-    expected = sample[rows].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()
-    assert bootstrap(sample) == bootstrap(sample.double()) == pytest.approx(expected, abs=1e-4)
 
 
 def test_means_intervals_and_numbers_are_nested_alike():

@@ -1,5 +1,4 @@
 """The match key: what belongs together is the same in training, in retrieval, in validation and for the doctor."""
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,15 +12,11 @@ from helpers import small
 from minalbef.albef import ALBEF
 from minalbef.data import Record
 from minalbef.datasets.loader import ValidationBatches
-from minalbef.datasets.store import from_line, to_line
 from minalbef.evaluation.loop import How
-from minalbef.pretrain import Pretrain, collate
 from minalbef.recipes import doctor, validate
-from minalbef.system.images import ImageFile
 from minalbef.system.tokenizer import Tokenizer
-from minalbef.tasks.retrieval import Retrieval, evaluate_retrieval, validation_figures
+from minalbef.tasks.retrieval import evaluate_retrieval, validation_figures
 from minalbef.tasks.run import Run
-from minalbef.tasks.text_assignment import TextAssignment
 
 LABELS = "bus cat dog egg fox gnu hat ice jar kite".split()
 STEP = 20                             # grey levels between the images of two labels
@@ -100,12 +95,6 @@ def test_a_model_that_knows_every_label_finds_every_label_wherever_it_is_measure
     assert validation_figures(samples, more)["itc_r_mean"] == figures["itc_r_mean"]
 
 
-def test_without_keys_the_same_model_seems_to_know_little():
-    """The check above can fail: this is what label folders were told before they had keys."""
-    samples, _ = evaluate_retrieval(Perfect(), TOKENIZER, label_records(50, matched=False), How(quiet=True))
-    assert [round(samples[f"itc_i2t_r{k}"].mean().item(), 2) for k in (1, 5, 10)] == [.02, .1, .2]
-
-
 def test_equal_scores_are_at_chance_wherever_they_are_measured():
     records = label_records(8)
     samples, more = evaluate_retrieval(Perfect(guesses=True), TOKENIZER, records, How(quiet=True))
@@ -119,69 +108,3 @@ def test_equal_scores_are_at_chance_wherever_they_are_measured():
         assert figures[name] == pytest.approx(more["chance"][name], abs=1e-5)
     found = by_doctor(records, guesses=True)
     assert found.at_chance and found.collapsed
-
-
-def test_equal_captions_without_a_key_stay_apart_as_in_the_original():
-    records = [replace(record, match=None) for record in label_records(2)]
-    records += [replace(record, text=LABELS[0]) for record in records[:3]]       # a second caption of three images
-    _, more = evaluate_retrieval(Perfect(), TOKENIZER, records, How(quiet=True))
-    assert (more["pictures"], more["captions"]) == (20, 23)
-
-
-def test_a_label_in_two_groups_is_ranked_in_both():
-    records = [replace(record, group=i % 2) for i, record in enumerate(label_records(3))]
-    records += [replace(record, group=1 - record.group, id=record.id + 50) for record in records]
-    samples, more = evaluate_retrieval(Perfect(), TOKENIZER, records, How(quiet=True))
-    assert more["captions"] == 20
-    assert {name: value.mean().item() for name, value in samples.items()} == dict.fromkeys(samples, 1.0)
-
-
-@pytest.mark.parametrize("kind", [Pretrain, Retrieval])
-def test_in_training_images_of_one_label_are_positives_and_never_negatives_in_batch_and_queue(kind, monkeypatch):
-    """With equal_texts_match=False, so that it is the key alone which tells."""
-    config = replace(CONFIG, equal_texts_match=False, equal_ids_match=True)
-    task, records = kind(config), label_records(2)
-    older, batch = (collate(records[i:i + 8], TOKENIZER, 24) for i in (0, 7))    # labels 0 to 7; 7, 8, 9, 0 to 4
-    task.after_step(task(older, 0.0, task.draws(0))[1])
-    positives, excluded = [], []
-    real, drawn = task.itc_loss, task.hard_negatives
-    monkeypatch.setattr(task, "itc_loss", lambda *given: positives.append(given[3]) or real(*given))
-    monkeypatch.setattr(task, "hard_negatives", lambda sim, own, uniform:
-                        excluded.append(own) or drawn(sim, own, uniform))
-    batch = replace(batch, ids=torch.where(batch.ids == 4, 3, batch.ids))        # labels 3 and 4 are one
-    task(batch, 0.0, task.draws(1))
-    labels = torch.tensor([7, 8, 9, 0, 1, 2, 3, 3])
-    expected = labels[:, None] == torch.cat([labels, torch.arange(8)])
-    assert expected[:, :8].sum() == 10 and all(torch.equal(positive, expected) for positive in positives)
-    assert all(torch.equal(own, expected[:, :8]) for own in excluded)
-
-
-def test_text_assignment_draws_no_image_of_the_same_label():
-    task = TextAssignment(replace(CONFIG, equal_texts_match=False))
-    records = label_records(3)
-    batch = collate([*records[:3], *records[10:12], *records[20:21], *records[11:13]], TOKENIZER, 24)
-    labels = batch.ids
-    assert labels.tolist() == [0, 1, 2, 0, 1, 0, 1, 2]
-    for step in range(20):
-        pairs = task.assign(torch.randn(8, 10, CONFIG.image_width), batch, task.draws(step))
-        for row in range(8):
-            images = [pairs.first[row], pairs.second[row]]
-            others = [image for image in images if image != row and pairs.valid[row]]
-            assert all(labels[image] != labels[row] for image in others)
-
-
-def test_a_record_without_a_key_is_known_by_its_id_and_written_as_before(tmp_path):
-    plain = Record(ImageFile(tmp_path / "a.png", hash=7), "a cat", 7)
-    assert plain.match_key == 7 and replace(plain, match=3).match_key == 3
-    assert b"match" not in to_line(plain, tmp_path)
-    for record in (plain, replace(plain, match=0)):
-        assert from_line(to_line(record, tmp_path), Record, tmp_path) == record
-
-
-def test_each_query_is_counted_in_its_own_group():
-    """An image's two captions make the queries of one direction longer than those of the other."""
-    records = [replace(record, match=None, group=group) for record, group in zip(label_records(1), [4, 4, 7, 7, 7, 2])]
-    records.insert(1, replace(records[0], text=LABELS[2]))
-    samples, _ = evaluate_retrieval(Perfect(), TOKENIZER, records, How(quiet=True))
-    for name, sample in samples.items():
-        assert sample.cluster.tolist() == ([4, 4, 7, 7, 7, 2] if "i2t" in name else [4, 4, 4, 7, 7, 7, 2])

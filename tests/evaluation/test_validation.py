@@ -1,9 +1,5 @@
 """validation: what is due, what is kept, and that training, resumed or not, ends with the same bits."""
 import csv
-import os
-import shutil
-import signal
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -14,9 +10,7 @@ from helpers import Batches, same_state, small
 from minalbef import train
 from minalbef.evaluation import validation as validations
 from minalbef.evaluation.validation import Validation
-from minalbef.fast import loop
 from minalbef.pretrain import Pretrain
-from minalbef.system import metrics
 
 # 20 steps of 8, an epoch of 5 steps
 CONFIG = small(image_size=16, text_width=32, alpha=0.4, epoch=40, epochs=4.0, dropout=0.1,
@@ -99,36 +93,6 @@ def test_validation_leaves_no_trace_in_training(whole, tmp_path):
     assert set(whole[2].modes) == {(False, False, False)} and whole[1].student.training
 
 
-def test_an_evaluation_runs_neither_compiled_nor_recomputed(tmp_path, monkeypatch):
-    config = replace(CONFIG, checkpointing=True, epochs=1.0)
-    recomputed, graphs = [], []
-
-    def count(call, *args, use_reentrant, **options):
-        recomputed.append(call)
-        return call(*args, **options)
-
-    def backend(graph, examples):
-        graphs.append(graph)
-        return graph.forward
-    monkeypatch.setattr(loop, "activation_checkpoint", count)
-    double = torch.compile(lambda x: 2 * x, backend=backend)
-
-    class Looks(Measured):
-        def __call__(self, task):
-            before = len(recomputed)
-            with torch.no_grad():
-                task.student.encode_image(torch.zeros(1, 3, config.image_size, config.image_size))
-            double(torch.ones(2))
-            assert before > 0 and len(recomputed) == before and not graphs
-            return super().__call__(task)
-    measure = Looks({3: 0.1, 5: 0.2})
-    validation = Validation(measure, keep, replace(config, validate_every=0.6), tmp_path)
-    train.fit(Pretrain(config), Batches(config), config, tmp_path, quiet=True, validation=validation)
-    assert measure.calls == [3, 5]
-    double(torch.ones(2))
-    assert graphs, "outside of an evaluation it is compiled"
-
-
 class Killed(Exception):
     pass
 
@@ -156,52 +120,6 @@ def test_a_run_killed_in_a_validation_ends_with_the_same_table_and_the_same_best
     task = run(tmp_path, measure := Measured(left))
     assert measure.calls == list(left), "the validation that was cut short comes first"
     assert same_files(tmp_path, whole[0]) and same_state(task.state_dict(), whole[1].state_dict())
-
-
-def test_a_run_stopped_between_and_within_validations_ends_the_same(whole, tmp_path):
-    def stop(step=10):
-        if step == 10:
-            os.kill(os.getpid(), signal.SIGTERM)
-    class Stopping(Batches):
-        def __call__(self, step):
-            if step == 12:
-                stop()
-            return super().__call__(step)
-    with pytest.raises(train.Stopped):
-        run(tmp_path, Measured(FIGURES, stop))
-    assert [row["step"] for row in table(tmp_path)] == ["5", "10"], "the validation was finished"
-    with pytest.raises(train.Stopped):
-        run(tmp_path, Measured({15: 0.5}), batches=Stopping(CONFIG))
-    run(tmp_path, Measured({15: 0.5, 20: 0.4}))
-    assert same_files(tmp_path, whole[0])
-
-
-def test_rows_beyond_the_resumed_step_are_dropped(whole, tmp_path):
-    class Killing(Batches):
-        def __call__(self, step):
-            if step == 8:
-                raise Killed
-            return super().__call__(step)
-    with suppress(Killed):
-        run(tmp_path, Measured(FIGURES), batches=Killing(CONFIG))
-    shutil.copy(whole[0] / "validation.csv", tmp_path)           # its state is that of step 5
-    run(tmp_path, Measured({10: 0.5, 15: 0.5, 20: 0.4}))
-    assert same_files(tmp_path, whole[0])
-
-
-def test_the_time_of_a_validation_is_no_training_time(tmp_path, monkeypatch):
-    times = [0.0]
-    def later(step):
-        times[0] += 1000
-    monkeypatch.setattr(metrics.time, "perf_counter", lambda: times[0])
-    class Slow(Batches):
-        def __call__(self, step):
-            times[0] += 1
-            return super().__call__(step)
-    run(tmp_path, Measured(FIGURES, later), batches=Slow(CONFIG))
-    rows = metrics.read_metrics(tmp_path)
-    assert [float(row["seconds"]) for row in rows] == [5, 10, 15, 20]
-    assert {float(row["samples_per_second"]) for row in rows} == {8.0}
 
 
 def test_a_damaged_table_is_named(tmp_path):

@@ -4,8 +4,7 @@ from dataclasses import replace
 import pytest
 
 from golden_rule import wrong
-from golden_schedule import EPOCH, RUNS, begins, run, schedules
-from minalbef.config import Config
+from golden_schedule import EPOCH, run, schedules
 from minalbef.presets import preset
 from minalbef.recipes.finetune import TUNING
 from minalbef.scenes.tasks.table import SCENE_TASKS
@@ -16,26 +15,9 @@ def test_stairs_are_the_originals():
     assert wrong(schedules()) == {}
 
 
-def test_events_are_read_as_steps():
-    events = {"initial": 0, "epoch 0 after iter 0: step(0)": 1, "epoch 0 after iter 100: step(1)": 101,
-              "start epoch 3: step(23)": 3 * EPOCH, "end epoch 3: step(5)": 4 * EPOCH}
-    assert {event: begins(event) for event in events} == events
-
-
 def test_stairs_without_a_warm_up_begin_at_the_top():
     assert lr_at(0, run("VQA", warmup_steps=0)) == 2e-5
     assert lr_at(1, run("VQA", epoch=1, warmup_steps=0)) == pytest.approx(1.92768556e-5)         # an epoch of one step
-
-
-@pytest.mark.parametrize("name", RUNS)
-def test_ours_is_smooth_by_default_and_begins_where_the_stairs_do(name):
-    stairs, smooth = run(name), run(name, schedule="smooth")
-    assert Config().schedule == "smooth"
-    rates = [lr_at(step, smooth) for step in range(smooth.steps)]
-    jumps = [abs(a - b) for a, b in zip(rates, rates[1:])]
-    rise = (smooth.lr - smooth.lr_start) / smooth.warmup_steps
-    assert max(jumps) <= 1.001 * max(rise, 2 * smooth.lr / smooth.steps)
-    assert lr_at(0, stairs) == lr_at(0, smooth)
 
 
 def test_alpha_rises_with_every_step_of_the_first_epoch_alone():

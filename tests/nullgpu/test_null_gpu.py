@@ -51,28 +51,6 @@ def test_a_step_of_each_recipe_runs_on_a_gpu_and_never_waits_for_it(name, steps)
     assert step["waits"] == 0 and step["from_gpu"] == 0, step["wait_lines"]
 
 
-def test_a_wait_is_counted_where_it_happens(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text("import gpu_counts, torch\n"
-                      "x = torch.ones(3).cuda()\n"
-                      "with gpu_counts.count() as counts:\n"
-                      "    x.sum().item()\n"
-                      "    x.nonzero()\n"
-                      "    torch.ones(3).to('cuda', non_blocking=True)\n"
-                      "    torch.ones(3).pin_memory().to('cuda', non_blocking=True)\n"
-                      "import json\n"
-                      "print(json.dumps(counts))\n", encoding="utf-8")
-    counts = json.loads(run(str(script)).stdout)
-    assert counts["wait_lines"].keys() == {f"script.py:{line}" for line in (4, 5, 6)}
-
-
-def test_tensors_on_two_devices_are_an_error(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text("import torch\ntorch.ones(3).cuda() + torch.ones(3)\n", encoding="utf-8")
-    with pytest.raises(AssertionError, match="two devices, cuda:0 and cpu"):
-        run(str(script))
-
-
 def test_launches_and_memory_of_the_papers_step_are_bounded():
     step = count("paper-4m", "batch=64", "precision=bf16")
     assert step["waits"] == 0 and step["triton"] == 0
@@ -87,18 +65,3 @@ def test_two_processes_train_by_ddp_and_nccl():
                  str(FOLDER / "count.py"), "paper-4m", *SMALL, devices=2)
     step = json.loads(script.stdout)
     assert step["collectives"] > 2 and step["waits"] == 0, step["wait_lines"]
-
-
-def test_captions_of_other_lengths_compile_nothing_new():
-    """Traced alone: Inductor and Triton would compile for minutes."""
-    lengths = "lengths=9,8,7,9,6,8,7"
-    script = run(str(FOLDER / "count.py"), "paper-4m", *SMALL, "text_length=10", "compile=true",
-                 "backend=eager", lengths)
-    graphs = json.loads(script.stdout)["graphs"]
-    assert graphs[2:] == [graphs[2]] * len(graphs[2:]), "of all lengths after the first three"
-    assert "recompile_limit" not in script.stderr, "the rest runs eagerly"
-
-
-def test_inductor_and_triton_compile_for_a_gpu_without_one():
-    counts = json.loads(run(str(FOLDER / "one_layer.py")).stdout)
-    assert counts["triton"] > 5 and counts["waits"] == 0

@@ -40,9 +40,3 @@ def test_a_hidden_input_is_the_same_for_all_and_the_other_stays():
     assert [record.text for record in blind] == [record.text for record in plain]
     assert {record.text for record in mute} == {HIDDEN_TEXT}
     assert all(map(same_image, mute, plain)) and not any(map(same_image, blind, plain))
-
-
-def test_so_many_problems_in_a_row_make_a_group(expressions):
-    records = make_records(grounding.record, expressions, SIZE, group=2)
-    assert [record.group for record in records] == [i // 2 for i in range(2 * SHIFT)]
-    assert make_records(grounding.record, expressions, SIZE)[0].group is None

@@ -4,14 +4,13 @@ import math
 
 import pytest
 import torch
-from torch import nn
 from torch.testing import assert_close
 
 from emojiscenes.scenes import other_objects
 from helpers import disturb, small
-from minalbef.scenes.warm_start import LabelBatch, LabelBatches, WarmStart, add_norms, fold_norms
+from minalbef.scenes.warm_start import LabelBatch, LabelBatches, WarmStart
 from minalbef.system import distributed
-from minalbef.vision import ConvStem, ViT
+from minalbef.vision import ViT
 
 CONFIG = small(objects=12, batch=6)
 
@@ -48,17 +47,6 @@ def test_the_start_learns_objects_that_captions_name_or_never_name(kind, share):
     assert share or learnt <= set(other_objects(12))
 
 
-def test_the_start_sees_restyled_drawings_as_training_does():
-    def finished(**changes) -> set[str]:
-        scenes = LabelBatches(small(objects=12, **changes)).scenes
-        return {
-            thing.vendor.partition("+")[2] for i in range(40) for thing in scenes.place(i).objects
-        }
-
-    assert finished(restyle=0.0) == {""}
-    assert finished(restyle=1.0) == {"outlined", "flat"}
-
-
 def test_losses_by_hand():
     warm = WarmStart(CONFIG, 3)
     warm.logits = lambda image: (
@@ -81,14 +69,6 @@ def test_losses_by_hand():
     )
 
 
-def test_every_head_has_its_tokens():
-    warm = WarmStart(CONFIG, 7)
-    image = torch.randn(3, 3, 24, 24)
-    cls, patches = warm.eval().logits(image)
-    assert_close(cls, warm.head(warm.image_encoder(image)[:, 0]))
-    assert_close(patches, warm.patch_head(warm.image_encoder.patch_embed(image)))
-
-
 def test_the_encoder_is_handed_over_as_it_computes_in_evaluation():
     torch.manual_seed(0)
     warm = disturb(WarmStart(CONFIG, 7))
@@ -102,21 +82,3 @@ def test_the_encoder_is_handed_over_as_it_computes_in_evaluation():
     assert not torch.allclose(encoder(image), expected, atol=0.1)
     warm.start(encoder)
     assert_close(encoder.train()(image), expected, atol=1e-5, rtol=1e-5)
-
-
-def test_fold_equals_batch_norm_in_evaluation():
-    torch.manual_seed(0)
-    stem = ConvStem(8, 32)
-    add_norms(stem)
-    disturb(stem)
-    for _ in range(5):
-        stem(3 * torch.randn(3, 3, 24, 24) + 1)  # running means and variances away from 0 and 1
-    image = torch.randn(3, 3, 24, 24)
-    training = stem(image)
-    evaluation = stem.eval()(image)
-    fold_norms(stem)
-    assert_close(stem(image), evaluation, atol=1e-5, rtol=1e-5)
-    assert_close(stem.train()(image), evaluation, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(training, evaluation, atol=1e-2), "the check is blind"
-    ConvStem(8, 32).load_state_dict(stem.state_dict())  # what is left is the stem without norms
-    assert not any(isinstance(part, nn.BatchNorm2d) for part in stem.modules())

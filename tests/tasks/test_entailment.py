@@ -1,18 +1,14 @@
 """entailment: the original's recorded predictions, losses, gradients, teacher; plain computation at unequal widths."""
 
-import copy
 from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
-from torch.testing import assert_close
 
 from golden_encoders import CONFIG
 from golden_rule import checksum, figures, fill, off, original_state, wrong
 from golden_tasks import gradient_differences
-from helpers import disturb, same_state, small, texts
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.entailment import LABELS, Entailment, EntailmentBatch, EntailmentRecord, collate
 from minalbef.weights import key_table
@@ -69,93 +65,7 @@ def test_predictions_losses_gradients_and_teacher_equal_the_original():
     assert LABELS == ("contradiction", "neutral", "entailment")
 
 
-# deliberate mistakes: where, what, and what comes in its place
-
-
-# with unequal widths of image and text
-
-
-def task_and_batch(**changes) -> tuple[Entailment, EntailmentBatch]:
-    torch.manual_seed(0)
-    task = Entailment(small(**changes))
-    disturb(task.student, 0.2)
-    disturb(task.teacher, 0.2, seed=8)
-    tokens, keep = texts(6, 9)
-    return task, EntailmentBatch(
-        torch.randn(6, 3, 24, 24), tokens, keep, torch.arange(6), torch.tensor([0, 2, 1, 1, 0, 2])
-    )
-
-
-def test_the_loss_equals_a_plain_computation():
-    task, batch = task_and_batch()
-    assert task.config.image_width != task.config.text_width
-    for alpha in (0.0, 0.4, 1.0):
-        expected = 0.0
-        for row in range(6):  # alone, without padding
-            n = int(batch.keep[row].sum())
-            words = batch.tokens[row : row + 1, :n]
-            seen = batch.image[row : row + 1]
-            keep = batch.keep[row : row + 1, :n]
-            logits = []
-            for model in (task.student, task.teacher):
-                fused = model.albef.fuse(
-                    model.albef.encode_text(words, keep), keep, model.albef.encode_image(seen)
-                )
-                hidden = (fused[0, 0] @ model.head[0].weight.T + model.head[0].bias).clamp(min=0)
-                logits.append(hidden @ model.head[2].weight.T + model.head[2].bias)
-            target = (1 - alpha) * F.one_hot(batch.label[row], 3) + alpha * logits[1].softmax(-1)
-            expected = expected - (target * logits[0].log_softmax(-1)).sum() / 6
-        assert_close(task(batch, alpha)[0]["entailment"], expected, atol=1e-5, rtol=1e-5)
-
-
-def test_the_teacher_is_asked_only_where_it_is_trusted_and_never_trained(monkeypatch):
-    task, batch = task_and_batch(dropout=0.3)
-    task.train()
-    assert task.student.training
-    assert not task.teacher.training
-    assert not task.teacher.albef.training
-    task(batch, 0.4)[0]["entailment"].backward()
-    for p in task.teacher.parameters():
-        assert p.grad is None
-    monkeypatch.setattr(task.teacher, "forward", None)
-    task(batch, 0.0)
-    with pytest.raises(TypeError):
-        task(batch, 0.4)
-
-
-def test_forward_changes_nothing_and_after_step_moves_the_teacher_alone():
-    task, batch = task_and_batch()
-    before = copy.deepcopy(task.state_dict())
-    loss, carry = task(batch, 0.4, task.draws(3))
-    assert same_state(before, task.state_dict())
-    assert loss == task(batch, 0.4, task.draws(3))[0]
-    task.after_step(carry)
-    m = task.config.teacher_momentum
-    for name, value in task.state_dict().items():
-        was = before[name]
-        student = before[name.replace("teacher.", "student.")]
-        assert_close(value, m * was + (1 - m) * student if name.startswith("teacher.") else was)
-
-
 # evaluation and records
-
-
-@torch.no_grad()
-def test_logits_do_not_depend_on_the_others_of_a_batch():
-    task, batch = task_and_batch()
-    model = task.student.eval()
-    whole = model(batch.image, batch.tokens, batch.keep)
-    alone = [
-        model(batch.image[i : i + 1], batch.tokens[i : i + 1], batch.keep[i : i + 1])
-        for i in range(6)
-    ]
-    assert_close(
-        whole, torch.cat(alone), atol=1e-5, rtol=1e-5
-    )  # fewer rows may be rounded otherwise
-    junk = batch.tokens.masked_fill(~batch.keep, 9)
-    assert_close(whole, model(batch.image, junk, batch.keep), atol=1e-6, rtol=1e-5)
-    # the check is blind
-    assert not torch.allclose(whole, model(batch.image, junk, batch.keep | True), atol=1e-3)
 
 
 def test_records_become_a_batch_with_labels():

@@ -1,6 +1,5 @@
 """original: checkpoints load strictly and whole, from files that execute nothing, or an error names the keys."""
 
-import argparse
 import warnings
 
 import pytest
@@ -10,17 +9,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from golden_rule import figures, weight
-from helpers import disturb, pretrain, same_state, small, texts
+from helpers import pretrain, same_state, small, texts
 from minalbef import load_original
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.pretrain import PretrainBatch
 from minalbef.recipes.convert import pretrain_from_original
-from minalbef.tasks.entailment import EntailmentModel
-from minalbef.tasks.nlvr2 import PairModel
 from minalbef.tasks.table import TASKS as TABLE
-from minalbef.tasks.vqa import VQAModel
-from minalbef.vision import resize_positions
 from minalbef.weights import key_table
 from minalbef.weights.original import (
     fill,
@@ -87,15 +82,10 @@ class Evil:
         return open, (str(self.path), "w")
 
 
-@pytest.mark.parametrize("new", [True, False])
-def test_a_file_that_executes_code_is_refused_unexecuted(tmp_path, new):
+def test_a_file_that_executes_code_is_refused_unexecuted(tmp_path):
     path = tmp_path / "file.pth"
     evil = tmp_path / "executed"
-    torch.save(
-        {"model": {"temp": torch.ones(())}, "config": Evil(evil)},
-        path,
-        _use_new_zipfile_serialization=new,
-    )
+    torch.save({"model": {"temp": torch.ones(())}, "config": Evil(evil)}, path)
     refusal = r"file.pth holds a \S*open, which cannot be read without running code"
     with pytest.raises(ValueError, match=refusal):
         read_file(path)
@@ -104,19 +94,7 @@ def test_a_file_that_executes_code_is_refused_unexecuted(tmp_path, new):
     assert evil.exists(), "the check is blind"
 
 
-def test_the_way_out_of_foreign_objects_works(unequal, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"model": unequal, "args": argparse.Namespace(lr=1e-4)}, "file.pth")
-    refusal = "file.pth holds a argparse.Namespace.*If you trust it"
-    with pytest.raises(ValueError, match=refusal) as refused:
-        load_original("file.pth", **HEADS)
-    exec(str(refused.value).rpartition("once: ")[2])
-    assert same_state(read_file("weights.pth"), unequal)
-
-
-@pytest.mark.parametrize(
-    "damage", ["cut", "cut before torch 1.6", "empty", "a page", "safetensors"]
-)
+@pytest.mark.parametrize("damage", ["cut", "a page", "safetensors"])
 def test_a_damaged_file_is_refused(unequal, tmp_path, damage):
     path = tmp_path / ("file.safetensors" if damage == "safetensors" else "file.pth")
     torch.save(unequal, path, _use_new_zipfile_serialization=damage == "cut")
@@ -129,15 +107,6 @@ def test_a_damaged_file_is_refused(unequal, tmp_path, damage):
     refusal = r"file\.\w+ is damaged or holds no weights .*fetch it again"
     with pytest.raises(ValueError, match=refusal):
         read_file(path)
-
-
-@pytest.mark.parametrize(
-    "held", [torch.ones(3), {}, {"epoch": 3}, {"model": {"a": 1}}, [torch.ones(1)]]
-)
-def test_a_file_without_a_state_dict_is_refused(tmp_path, held):
-    torch.save(held, tmp_path / "file.pth")
-    with pytest.raises(ValueError, match="holds no state dict of tensors"):
-        read_file(tmp_path / "file.pth")
 
 
 def test_a_missing_file_and_another_models_are_refused(tmp_path):
@@ -169,36 +138,6 @@ def test_task_and_sizes_are_read_off_the_tensors(file):
     if "image_proj.weight" in original.student:
         sizes["embed_dim"] = 16
     assert infer_config(original, **HEADS) == Config(name="original", **sizes)
-
-
-def test_sizes_that_differ_everywhere_are_read_right(unequal):
-    ours = small(**UNEQUAL)
-    read = infer_config(key_table.read(unequal), **HEADS)
-    for field in (
-        "image_size patch_size image_width image_depth image_heads image_mlp_ratio vocab_size positions "
-        "text_width "
-        "text_depth text_heads text_mlp_ratio fusion_depth embed_dim queue_size stem fuse_cls"
-    ).split():
-        assert getattr(read, field) == getattr(ours, field), field
-    assert read.text_length == 12, "no more words than positions"
-
-
-@pytest.mark.parametrize("task", SCRIPTS)
-def test_the_released_sizes_need_no_argument(task):
-    config = infer_config(key_table.read(full_state(task)))
-    paper = Config()
-    for field in (
-        "image_size patch_size image_width image_depth image_heads image_mlp_ratio vocab_size positions "
-        "text_width "
-        "text_depth text_heads text_mlp_ratio fusion_depth embed_dim queue_size text_length"
-    ).split():
-        assert getattr(config, field) == getattr(paper, field), field
-
-
-def test_heads_that_do_not_fit_are_refused(unequal):
-    with pytest.raises(ValueError, match="image_width=32 is not a multiple of image_heads=12"):
-        load_original(unequal)
-    assert load_original(unequal, image_heads=8, text_heads=6).fusion.layers[0].cross.heads == 6
 
 
 # loading
@@ -255,38 +194,10 @@ def test_every_key_of_a_full_file_is_accounted_for(task):
         assert key.partition(".")[0].endswith("_m")
 
 
-@pytest.mark.parametrize("file", ["retrieval", "ve", "vqa_small"])
-def test_parts_that_a_tasks_file_lacks_are_named_and_new(file):
-    with pytest.warns(
-        UserWarning, match=", ".join(sorted(TABLE[TASKS[file]].lacks)) + ": new here"
-    ):
-        model = load_original(small_state(file), **HEADS)
-    assert not model.word_head.bias.any()
-
-
-def test_a_pretraining_file_warns_of_nothing(unequal):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load_original(unequal, **HEADS)
-
-
 MISTAKES = {
     "a weight missing": (
         lambda s: s.pop("visual_encoder.blocks.1.norm2.bias"),
         "missing image_encoder.blocks.1.norm2.bias",
-    ),
-    "a head half there": (
-        lambda s: s.pop("text_encoder.cls.predictions.transform.dense.bias"),
-        "missing word_head.dense.bias",
-    ),
-    "no temperature": (lambda s: s.pop("temp"), "missing temperature"),
-    "a whole part missing": (
-        lambda s: [s.pop(f"itm_head.{x}") for x in ("weight", "bias")],
-        "missing match_head.weight",
-    ),
-    "a layer missing": (
-        lambda s: [s.pop(key) for key in list(s) if "layer.1." in key],
-        "missing text_encoder.layers.1.attn.q.weight",
     ),
     "a key too many": (
         lambda s: s.update({"visual_encoder.head.weight": torch.ones(1)}),
@@ -295,19 +206,6 @@ MISTAKES = {
     "another width": (
         lambda s: s.update({"text_proj.weight": torch.ones(24, 32)}),
         r"text_proj.weight is \(24, 32\), wanted \(24, 48\)",
-    ),
-    "image and text swapped": (
-        lambda s: s.update(
-            {
-                "vision_proj.weight": s["text_proj.weight"],
-                "text_proj.weight": s["vision_proj.weight"],
-            }
-        ),
-        r"image_proj.weight is \(24, 48\)",
-    ),
-    "positions not square": (
-        lambda s: s.update({"visual_encoder.pos_embed": torch.ones(1, 9, 32)}),
-        "8 patch positions",
     ),
 }
 
@@ -319,39 +217,6 @@ def test_what_is_not_accounted_for_is_named(unequal, mistake):
     change(state)
     with pytest.raises(ValueError, match=says):
         load_original(state, **HEADS)
-
-
-@pytest.mark.parametrize("file", ["nlvr_small", "nlvr_ta_native"])
-def test_a_file_of_pairs_is_sent_to_its_own_model(file):
-    with pytest.raises(ValueError, match="a plain ALBEF cannot hold it.*PairModel"):
-        load_original(small_state(file), **HEADS)
-    opened = read_original(small_state(file), **HEADS)
-    rows = len(opened.original.student["head.weight" if "ta" in file else "head.2.weight"])
-    head = (
-        nn.Linear(48, rows)
-        if "ta" in file
-        else nn.Sequential(nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, rows))
-    )
-    report = fill(PairModel(opened.config, head), opened)
-    for key in report.unexpected:
-        assert "_m." in key
-    assert {name.partition(".")[0] for name in report.absent} == set(TABLE[opened.task].lacks)
-
-
-@pytest.mark.parametrize(
-    "file, make", [("ve", EntailmentModel), ("vqa_small", VQAModel), ("vqa_native", VQAModel)]
-)
-def test_a_tasks_own_model_takes_its_own_parts_too(file, make):
-    opened = read_original(small_state(file), **HEADS)
-    model = make(opened.config)
-    report = fill(model, opened)
-    assert report.unexpected and all("_m." in key for key in report.unexpected)
-    own = model.state_dict()
-    for name, value in opened.original.student.items():
-        assert own[name if name in own else f"albef.{name}"].equal(value), name
-    if file != "vqa_native":  # which is deeper
-        with pytest.raises(ValueError, match="missing (head|decoder)"):
-            fill(model, read_original(small_state("encoders"), **HEADS))
 
 
 # positions
@@ -370,30 +235,6 @@ def test_positions_are_resized_as_the_original_does():
         assert model.encode_image(torch.zeros(1, 3, 8 * side, 8 * side)).shape == (
             1, 1 + side * side, 48,
         )
-
-
-def test_the_teachers_positions_are_resized_too(unequal):
-    task = pretrain_from_original(unequal, image_size=40, **HEADS)
-    for model, key in (
-        (task.student, "visual_encoder.pos_embed"),
-        (task.teacher, "visual_encoder_m.pos_embed"),
-    ):
-        assert_close(
-            model.image_encoder.pos_embed.detach(), resize_positions(unequal[key], 5), atol=0,
-            rtol=0,
-        )
-
-
-def test_an_image_size_that_does_not_fit_is_refused(unequal):
-    refusal = "image_size=30 is not a multiple of patch_size=8; the nearest that is: 32"
-    with pytest.raises(ValueError, match=refusal):
-        load_original(unequal, image_size=30, **HEADS)
-
-
-def test_the_callers_state_dict_is_left_alone(unequal):
-    before = {key: value.clone() for key, value in unequal.items()}
-    disturb(load_original(unequal, image_size=48, **HEADS))
-    assert same_state(unequal, before)
 
 
 # pretraining
@@ -425,31 +266,3 @@ def test_pretraining_goes_on_with_teacher_and_queue():
     assert set(losses) == {"itc", "itm", "mlm"}
     assert task.queue.pointer == 0
     assert task.queue.filled == 16
-
-
-def test_without_teacher_and_queue_pretraining_begins_them_anew(unequal):
-    state = {
-        key: value for key, value in unequal.items() if "_m." not in key and "queue" not in key
-    }
-    task = pretrain_from_original(state, **HEADS)
-    assert same_state(task.teacher.state_dict(), task.student.state_dict())
-    assert task.queue.filled == 0
-
-
-@pytest.mark.parametrize(
-    "changes, says",
-    [
-        ({"text_queue": torch.zeros(24, 19)}, "text .19, 24."),
-        ({"queue_ptr": None}, "wanted image, text .* and pointer"),
-        ({"image_queue": torch.zeros(23, 20)}, "image .20, 23."),
-    ],
-)
-def test_a_broken_queue_is_refused(unequal, changes, says):
-    state = {key: value for key, value in (unequal | changes).items() if value is not None}
-    with pytest.raises(ValueError, match=says):
-        pretrain_from_original(state, **HEADS)
-
-
-def test_pretraining_does_not_go_on_from_a_tasks_file():
-    with pytest.raises(ValueError, match="is of retrieval and lacks word_head"):
-        pretrain_from_original(small_state("retrieval"), **HEADS)
