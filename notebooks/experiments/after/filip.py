@@ -48,7 +48,6 @@ class FILIP(ALBEF):
         words = F.normalize(full(self.text_proj(text_tokens[:, 1:])), dim=-1)
         return torch.cat([words, keep[:, 1:, None].to(words.dtype)], 2)
 
-
     def image_to_text(self, image: Tensor, texts: Tensor) -> Tensor:
         """ITC of images with texts, by their patches; the texts' last column is `keep`."""
         return late_interaction(image, *split_keep(texts))[0] / self.temperature
