@@ -1,4 +1,4 @@
-"""Winoground, SugarCrepe, ARO, What'sUp: miniature files in exactly their formats, to records and back."""
+"""Winoground, SugarCrepe, ARO: miniature files in their formats, to records and back."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from minalbef.data import content_hash
 from minalbef.datasets import choices
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import photo_id
-from minalbef.datasets.store import Records, open_records
+from minalbef.datasets.store import Records
 from minalbef.evaluation.choices import ChoiceRecord
 from miniature_sets import jpeg, read_all, write
 
@@ -179,26 +179,3 @@ def test_what_is_prepared_reads_back_as_it_was(name, here):
             photo_id("ex_0_img_0.png") if pair else content_hash(record.images[0].read())
         )
     assert f"test: {2 if name == 'winoground' else 1} images" in account.partition("\n")[0]
-
-
-def test_a_picture_that_pretraining_saw_is_named_and_left_out(here):
-    image = "train2014/COCO_train2014_000000544519.jpg"
-    write(here / "coco" / "coco_train.json", [{"image": image, "caption": "a cat"}])
-    jpeg(here / "coco" / image)
-    jpeg(here / "val2017" / "000000000139.jpg", size=(9, 9))  # another image than the other
-    write(here / "swap_att.json", {"0": SUGARCREPE})
-    write(here / "add_att.json", {"0": SUGARCREPE | {"filename": "000000000139.jpg"}})
-    prepare("coco", here / "coco", here / "out")
-    account = prepare("sugarcrepe", here, here / "out")
-    assert "1 images of coco/train are in sugarcrepe/test, 50.0% of it" in account
-    account = prepare("sugarcrepe", here, here / "out", without=[here / "out/coco/train"])
-    assert "1 left out" in account
-    assert [one.kind for one in Records(here / "out/sugarcrepe", "test")] == ["add_att"]
-
-
-def test_nothing_is_trained_on_choices(here):
-    write(here / "add_att.json", {"0": SUGARCREPE})
-    prepare("sugarcrepe", here, here / "out")
-    refusal = "holds records of ChoiceRecord, and retrieval learns from Record"
-    with pytest.raises(ValueError, match=refusal):
-        open_records("retrieval", [here / "out/sugarcrepe/test"])

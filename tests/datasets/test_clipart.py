@@ -1,4 +1,4 @@
-"""The shipped clip art: counts, splits, licence; and `prepare clipart`."""
+"""The shipped clip art: splits, licence; and `prepare clipart`."""
 
 import csv
 import importlib.util

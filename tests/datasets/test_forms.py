@@ -1,4 +1,4 @@
-"""Sets in the layouts in which people have them, from their folders to records; samples first, then a contact sheet."""
+"""Sets in the layouts in which people have them, from their folders to records."""
 
 import json
 import logging
@@ -18,6 +18,7 @@ TOKENS = "".join(f"{name}#{i}\t{text}\n" for name, text in zip(NAMES, CAPTIONS) 
 KAGGLE = "image_name| comment_number| comment\n" + "".join(
     f"{name}| {i}| {text}\n" for name, text in zip(NAMES, CAPTIONS) for i in range(2)
 )
+EUROPEAN = "File;Caption\n" + "".join(f"{name};{text}\n" for name, text in zip(NAMES, CAPTIONS))
 
 
 def titles(names, folder="", start=0) -> str:
@@ -57,6 +58,7 @@ def everything(read: dict) -> list:
         ("flickr30k_images/results.csv", KAGGLE, "flickr30k_images/flickr30k_images", 2),
         ("Flickr8k_text/Flickr8k.token.txt", TOKENS, "Flicker8k_Dataset", 2),
         ("train.csv", titles(NAMES, "/data/someone/images/"), "images", 1),
+        ("captions.csv", EUROPEAN, "photos", 1),
     ],
 )
 def test_the_tables_of_flickr_kaggle_open_clip_and_hugging_face_are_found_with_their_images(

@@ -1,9 +1,7 @@
-"""The manifest: what `prepare` wrote is what training and evaluation read, whatever happens to the files meanwhile."""
+"""What `prepare` wrote is what training and evaluation read, whatever happens to the files."""
 
 import json
 import os
-import random
-import shlex
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -12,12 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from commands import call
 from minalbef.data import ChangedImage, content_hash, open_image
-from minalbef.datasets import store
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import Fault, Finder
-from minalbef.datasets.store import Records, hash_of, read_about, seal_of
+from minalbef.datasets.store import Records, read_about
 from minalbef.datasets.tables import Columns
 from miniature_sets import img2dataset, photo, write
 
@@ -82,67 +78,6 @@ def test_the_id_is_the_contents_hash_in_every_reader(tmp_path):
     assert len(ids) > 4
 
 
-def test_two_images_that_change_names_are_noticed_though_size_and_time_stay(tmp_path):
-    source = own(tmp_path)
-    prepare("pairs", source, tmp_path / "out")
-    a = source / "0.jpg"
-    b = source / "1.jpg"
-    spare = source / "spare"
-    for old, new in ((a, spare), (b, a), (spare, b)):
-        old.rename(new)
-    refusal = r"0.jpg has changed since .* minalbef prepare pairs --out"
-    with pytest.raises(ChangedImage, match=refusal):
-        content(tmp_path / "out" / "pairs")
-
-
-def test_records_that_were_edited_are_refused(tmp_path):
-    prepare("pairs", own(tmp_path), tmp_path / "out")
-    seal = seal_of(tmp_path / "out" / "pairs")
-    file = tmp_path / "out" / "pairs" / "train.jsonl"
-    file.write_bytes(file.read_bytes().replace(b"a cat 0", b"a dog 0"))
-    with pytest.raises(ValueError, match="train.jsonl has changed since the set was prepared"):
-        hash_of(tmp_path / "out" / "pairs", "train")
-    refusal = "train.jsonl .* the records have changed since the set was prepared"
-    with pytest.raises(ValueError, match=refusal):
-        Records(tmp_path / "out" / "pairs", "train")
-    prepare("pairs", tmp_path / "in", tmp_path / "out")
-    assert seal_of(tmp_path / "out" / "pairs") == seal, "the same files, the same seal"
-    (tmp_path / "in" / "0.jpg").write_bytes(photo(99))
-    prepare("pairs", tmp_path / "in", tmp_path / "out")
-    assert seal_of(tmp_path / "out" / "pairs") != seal
-
-
-@pytest.mark.parametrize("name", ["../../../x", "/absolute/x", "a/b", ""])
-def test_a_set_whose_name_is_a_path_is_refused(tmp_path, name):
-    prepare("pairs", own(tmp_path), tmp_path / "out")
-    path = tmp_path / "out" / "pairs" / "about.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"set": name}))
-    with pytest.raises(ValueError, match="which is a path and no name"):
-        Records(tmp_path / "out" / "pairs", "train")
-
-
-@pytest.mark.parametrize(
-    "change", [{"image": None}, {"image": ["x"]}, {"text": 7}, {"id": []}, {"nonsense": 1}]
-)
-def test_a_damaged_record_is_an_error_in_words(tmp_path, change, monkeypatch):
-    prepare("pairs", own(tmp_path), tmp_path / "out")
-    folder = tmp_path / "out" / "pairs"
-    lines = (folder / "train.jsonl").read_bytes().splitlines(keepends=True)
-    lines[0] = (json.dumps(json.loads(lines[0]) | change) + "\n").encode()
-    (folder / "train.jsonl").write_bytes(b"".join(lines))
-    np.save(folder / "train.npy", np.cumsum([0, *map(len, lines)]))
-    with pytest.raises(ValueError, match="train.jsonl"):
-        hash_of(folder, "train")
-    with pytest.raises(ValueError, match="train.jsonl"):
-        Records(folder, "train")
-    monkeypatch.setattr(
-        store, "HASHED", 0
-    )  # as of a set that is too large to hash whenever it is opened
-    if "id" not in change:
-        with pytest.raises(ValueError, match="record 0 of .*train.jsonl is damaged"):
-            Records(folder, "train")[0]
-
-
 # splits
 
 
@@ -203,39 +138,7 @@ def test_a_picture_in_train_is_found_in_test_in_another_format(tmp_path):
     assert "1 images of pairs/train are in pairs/test" in prepare("pairs", source, tmp_path / "out")
 
 
-def test_what_about_json_says_is_sealed(tmp_path):
-    prepare("pairs", own(tmp_path), tmp_path / "out")
-    path = tmp_path / "out" / "pairs" / "about.json"
-    about = json.loads(path.read_text())
-    path.write_text(json.dumps(about | {"upright": False}))
-    with pytest.raises(ValueError, match="it has changed since the set was prepared"):
-        Records(path.parent, "train")
-    path.write_text(json.dumps(about | {"root": str(tmp_path / "moved")}))
-    (tmp_path / "in").rename(tmp_path / "moved")
-    assert content(path.parent), "images may move"
-
-
-def test_the_command_that_prepares_again_makes_the_same_set(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    own(Path())
-    prepare("pairs", "in", "out", share=0.6, look=True, most_bad=0.3)
-    about = read_about(tmp_path / "out" / "pairs")
-    monkeypatch.chdir("/")
-    assert not call(*shlex.split(about["command"])).failed
-    assert read_about(tmp_path / "out" / "pairs")["seal"] == about["seal"]
-
-
 # an account of every input
-
-
-def test_rows_between_two_quotation_marks_are_counted(tmp_path):
-    paths = pictures(tmp_path / "in")
-    lines = ["file\tcaption", *(f"{path.name}\ta cat {path.stem}" for path in paths)]
-    lines[3] = lines[3].replace("\ta", '\t"a')
-    lines[7] = lines[7] + '"'
-    (tmp_path / "in" / "captions.tsv").write_text("\n".join(lines) + "\n")
-    account = prepare("pairs", tmp_path / "in", tmp_path / "out", most_bad=0.9)
-    assert "5 times rows within quotation marks" in account
 
 
 @pytest.mark.parametrize(
@@ -253,22 +156,6 @@ def test_text_files_are_utf_8_or_a_fault(tmp_path, encoding, fine):
     texts = {text for _, _, text in content(tmp_path / "out" / "pairs")}
     assert (text in texts) == fine and ("isn't in UTF-8" in account) == (not fine)
     assert not any("\ufffd" in one for one in texts)
-
-
-@pytest.mark.parametrize(
-    "start, kind",
-    [
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is SVG"),
-        (b"\0\0\0\x18ftypheic" + bytes(40), "is HEIC or AVIF"),
-        (b"", "has no header of an image"),
-    ],
-)
-def test_what_is_no_image_that_can_be_read_is_a_fault(tmp_path, start, kind):
-    source = own(tmp_path)
-    (source / "3.jpg").write_bytes(start)
-    account = prepare("pairs", source, tmp_path / "out")
-    assert "1 times no image" in account
-    assert f"3.jpg {kind}, and must be JPEG, PNG" in account
 
 
 @pytest.mark.parametrize("name, ending", [("label", "csv"), ("Class_Name", "csv"), ("category", "jsonl")])
@@ -314,16 +201,15 @@ def test_a_missing_image_is_not_the_one_of_its_name_in_another_folder(tmp_path):
         find("c/1.jpg")
 
 
-# at random
+# changes
 
 
-def change_something(source: Path, rng: random.Random) -> str:
-    """Permute, replace, rename, duplicate or drop an image or the table's rows: -> what was done."""
-    images = sorted(source.glob("*.jpg"))
-    a, b = rng.sample(images, 2)
-    what = rng.choice(
-        ["swap", "replace", "rename", "duplicate", "drop", "rows", "drop rows", "touch"]
-    )
+CHANGES = ("swap", "replace", "rename", "duplicate", "drop", "rows", "drop rows", "touch")
+
+
+def change(source: Path, what: str) -> None:
+    """Permute, replace, rename, duplicate or drop an image or the table's rows."""
+    a, b, *_ = sorted(source.glob("*.jpg"))
     lines = (source / "captions.csv").read_text().splitlines()
     if what == "swap":
         first = a.read_bytes()
@@ -339,22 +225,19 @@ def change_something(source: Path, rng: random.Random) -> str:
     elif what == "drop":
         a.unlink()
     elif what == "rows":
-        rest = lines[1:]
-        rng.shuffle(rest)
-        (source / "captions.csv").write_text("\n".join([lines[0], *rest]))
+        (source / "captions.csv").write_text("\n".join([lines[0], *lines[:0:-1]]))
     elif what == "drop rows":
         (source / "captions.csv").write_text("\n".join(lines[:-1]))
     else:
         os.utime(a, (1, 1))
-    return what
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_after_any_change_of_the_files_records_read_the_same_or_an_error_says_why(tmp_path, seed):
+@pytest.mark.parametrize("what", CHANGES)
+def test_after_any_change_of_the_files_records_read_the_same_or_an_error_says_why(tmp_path, what):
     source = own(tmp_path)
     prepare("pairs", source, tmp_path / "out")
     before = content(tmp_path / "out" / "pairs")
-    what = change_something(source, random.Random(seed))
+    change(source, what)
     try:
         assert content(tmp_path / "out" / "pairs") == before, what
     except ChangedImage as error:

@@ -1,6 +1,5 @@
-"""tables, pairs: own captions in the tables that people have, and what makes one doubt them."""
+"""tables, pairs: own captions in tables, and those that are refused."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -9,12 +8,10 @@ import pytest
 from minalbef.datasets import pairs
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import Fault
-from minalbef.datasets.store import Records
 from minalbef.datasets.tables import Columns, table_rows
 from miniature_sets import jpeg
 
 CAPTIONS = ["a cat, asleep", "two dogs; one barks"]
-JSON_ROWS = [{"file_name": f"{i}.jpg", "text": text} for i, text in enumerate(CAPTIONS)]
 
 
 def folder(path, table: str = "", text: str = "", pictures: int = 2):
@@ -24,10 +21,6 @@ def folder(path, table: str = "", text: str = "", pictures: int = 2):
     if table:
         (path / table).write_text(text, encoding="utf-8")
     return path
-
-
-def read_rows(path) -> list:
-    return list(pairs.rows(path, pairs.find_source(path)))
 
 
 def table_of(path) -> Path | None:
@@ -41,29 +34,6 @@ def separated(separator: str, image: str, caption: str) -> str:
     for i, text in enumerate(CAPTIONS):
         lines.append(separator.join([f"{i}.jpg", f'"{text}"' if separator in text else text]))
     return "\n".join(lines)
-
-
-@pytest.mark.parametrize(
-    "table, text",
-    [
-        ("captions.csv", separated(",", "image", "text")),
-        ("captions.csv", separated(";", "File", "Caption")),  # as Excel writes it in Europe
-        ("captions.csv", separated(", ", "image", "caption")),
-        ("train.csv", separated("\t", "filepath", "title")),  # open_clip's
-        ("metadata.csv", separated(",", "file_name", "text")),
-        ("metadata.jsonl", "\n".join(map(json.dumps, JSON_ROWS))),  # Hugging Face's
-        (
-            "results.csv",
-            separated("| 0| ", "image_name", "comment").replace("| 0| ", "| comment_number| ", 1),
-        ),
-        ("captions.txt", separated(",", "image", "caption")),  # Kaggle's Flickr8k
-    ],
-)
-def test_known_tables_are_read_by_their_names_columns_and_separators(tmp_path, table, text):
-    folder(tmp_path, table, text)
-    read = [(row["image"], row["caption"]) for row in read_rows(tmp_path)]
-    assert read == [("0.jpg", CAPTIONS[0]), ("1.jpg", CAPTIONS[1])]
-    assert pairs.describe_source(tmp_path, Columns()).startswith(table)
 
 
 def test_unknown_columns_are_listed_and_can_be_named(tmp_path, caplog):
@@ -107,19 +77,6 @@ def test_a_caption_with_commas_is_whole_in_the_last_column_and_else_a_fault(tmp_
     (cut,) = table_rows(tmp_path / "captions.csv", Columns())
     says = "has 3 fields, the header 2; put a text with ',' in it between quotes"
     assert isinstance(cut, Fault) and says in str(cut)
-
-
-@pytest.mark.parametrize(
-    "name, split",
-    [
-        ("train", "train"), ("Training", "train"), ("val", "validation"), ("valid", "validation"),
-        ("dev", "validation"), (" test ", "test"),
-    ],
-)
-def test_splits_go_by_their_usual_names(tmp_path, name, split):
-    folder(tmp_path, "captions.csv", f"image,text,split\n0.jpg,a cat,{name}\n1.jpg,a dog,{name}\n")
-    prepare("pairs", tmp_path, tmp_path / "out")
-    assert len(Records(tmp_path / "out" / "pairs", split)) == 2
 
 
 @pytest.mark.parametrize(

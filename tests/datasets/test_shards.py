@@ -1,6 +1,5 @@
-"""shards: tars in img2dataset's layout, whole and broken, and training on them: each picture once an epoch."""
+"""shards: tars in img2dataset's layout, whole and broken; each picture once an epoch."""
 
-import itertools
 import random
 import tarfile
 from collections import Counter
@@ -11,18 +10,15 @@ import torch
 from helpers import same_state
 from minalbef import distributed
 from minalbef.data import ChangedImage
-from minalbef.datasets import loader
 from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import photo_id
 from minalbef.datasets.shards import shards
 from minalbef.datasets.store import Records
-from minalbef.recipes.pretrain import pretrain, settings
 from minalbef.tasks import retrieval
 from miniature_sets import (
     CONFIG,
     SIZES,
-    SMALL,
     TOKENIZER,
     WORDS,
     img2dataset,
@@ -95,18 +91,6 @@ def test_noise_in_a_tar_never_stops_the_reader(tmp_path):
         path.write_bytes(broken)
         records, counts, _ = read_all(shards, path)
         assert len(records) + sum(counts.values()) >= 4, "a picture is gone and nobody was told"
-
-
-def test_prepare_stops_above_a_share_of_lost_pictures_and_tells_it_below(tmp_path):
-    tars = img2dataset(tmp_path / "in", 10, 10)
-    tars[1].write_bytes(tars[1].read_bytes()[: place(tars[1], "000010004.jpg")[0]])
-    refusal = "14 good records and 6 bad entries; at most 25% may be bad"
-    with pytest.raises(ValueError, match=refusal):
-        prepare("shards", tmp_path / "in", tmp_path / "out", most_bad=0.25)
-    account = prepare("shards", tmp_path / "in", tmp_path / "out", most_bad=0.35)
-    assert "6 times lost with a broken shard, the first: " in account
-    assert "00001.tar" in account
-    assert len(Records(tmp_path / "out" / "shards", "train")) == 14
 
 
 # training
@@ -186,50 +170,3 @@ def test_training_stops_at_an_image_that_changed_after_prepare(prepared, change,
     refusal = "has changed since the set was prepared.*minalbef prepare shards"
     with pytest.raises(ChangedImage, match=refusal):
         reader(0)
-
-
-def test_a_shard_that_is_gone_does_not_stop_training_below_the_share(prepared, monkeypatch):
-    monkeypatch.setattr(loader, "IN_A_ROW", 6)  # fewer than the shard has
-    monkeypatch.setattr(loader, "LEAST", 13)
-    (prepared / "in" / "00002.tar").unlink()
-    lenient = batches(prepared, most_bad=0.6)
-    # the other two shards are shown
-    assert len(set(lenient(0).ids.tolist() + lenient(1).ids.tolist())) == 6
-    strict = batches(prepared, most_bad=0.5)
-    refusal = "7 images of the first 1[23] records could not be read, more than 50.0%.*--most-bad"
-    with pytest.raises(ValueError, match=refusal):
-        for step in range(4):
-            strict(step)
-
-
-# pretraining
-
-
-def train_on(data, folder, changes, **options):
-    pretrain(settings("tiny", changes, data), folder, data, **options)
-
-
-def weights(folder):
-    return torch.load(folder / "state.pt", weights_only=True)["task"]
-
-
-def test_pretraining_on_shards_goes_on_after_a_stop_to_the_same_weights(prepared, monkeypatch):
-    data = [prepared / "out" / "shards"]
-    train_on(data, prepared / "straight", SMALL, quiet=True)
-    real = RecordBatches.__call__
-    calls = itertools.count()
-
-    def stops(self, step):
-        if next(calls) == 5:
-            raise KeyboardInterrupt
-        return real(self, step)
-
-    monkeypatch.setattr(RecordBatches, "__call__", stops)
-    with pytest.raises(KeyboardInterrupt):
-        train_on(data, prepared / "stopped", SMALL, quiet=True)
-    assert torch.load(prepared / "stopped" / "state.pt", weights_only=True)["step"] == 5
-    train_on(data, prepared / "stopped", SMALL, workers=1, quiet=True)
-    assert same_state(weights(prepared / "stopped"), weights(prepared / "straight"))
-    train_on(data, prepared / "other", [*SMALL, "seed=1"], quiet=True)
-    # the check is blind
-    assert not same_state(weights(prepared / "other"), weights(prepared / "straight"))

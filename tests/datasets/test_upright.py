@@ -18,7 +18,7 @@ from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.evaluation.loop import How
-from minalbef.recipes import finetune, pretrain
+from minalbef.recipes import finetune
 from minalbef.run import Run, load
 from minalbef.tasks import retrieval
 from untrained import untrained
@@ -155,14 +155,3 @@ def test_a_public_sets_pictures_are_read_as_the_original_reads_them(public, tmp_
         run = run_with(upright, tmp_path)
         assert torch.equal(pixels_in_evaluation(records, run, monkeypatch), pixels)
         assert torch.equal(pixels_in_training(records, run, monkeypatch), pixels)
-
-
-def test_training_takes_its_sets_way_into_the_runs_settings(own_set, public):
-    small = ["batch=2", "epochs=1", "queue_size=2"]
-    for data, upright in ((own_set[0], True), (public[0], False)):
-        config = pretrain.settings("tiny", small, [data])
-        assert config.upright is upright
-        assert pretrain.settings("paper-4m", small, [data]).upright is upright
-    refusal = ".*pairs are opened upright, those of .*coco as stored.* one after the"
-    with pytest.raises(ValueError, match=refusal):
-        pretrain.settings("tiny", small, [own_set[0], public[0]])
