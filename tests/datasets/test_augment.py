@@ -6,13 +6,7 @@ from PIL import Image
 
 from minalbef.data import Record
 from minalbef.datasets import augment as photos
-from minalbef.datasets.augment import (
-    GREY,
-    TEN,
-    augment,
-    resize,
-    view,
-)
+from minalbef.datasets.augment import GREY, TEN, augment, crop_box, resize, view
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
@@ -81,6 +75,17 @@ def test_it_turns_by_21_degrees_about_the_middle(sign):
         x0 = 15.5 + right * np.cos(angle) - sign * down * np.sin(angle)
         y0 = 15.5 + sign * right * np.sin(angle) + down * np.cos(angle)
         assert abs(result[y, x] - (4 * x0 + y0)) <= 1.5
+
+
+def test_a_crop_shows_at_least_the_share_asked_for_and_stays_inside():
+    chance = np.random.default_rng(1)
+    shares = []
+    for _ in range(500):
+        left, top, right, bottom = crop_box(640, 480, 0.5, chance)
+        assert 0 <= left < right <= 640 and 0 <= top < bottom <= 480
+        assert 3 / 4 - 0.01 <= (right - left) / (bottom - top) <= 4 / 3 + 0.01
+        shares.append((right - left) * (bottom - top) / 640 / 480)
+    assert 0.495 < min(shares) < 0.53 and 0.9 < max(shares) <= 1
 
 
 # cutting and flipping

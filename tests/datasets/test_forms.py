@@ -5,7 +5,6 @@ import logging
 
 import pytest
 
-from minalbef.cli import train as cli
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from miniature_sets import jpeg, write
@@ -122,12 +121,3 @@ def test_folders_of_a_public_set_or_of_images_alone_are_no_captions(tmp_path):
     refusal = "captions_train2017.json may be of the public set coco: minalbef prepare"
     with pytest.raises(ValueError, match=refusal):
         prepare("pairs", tmp_path / "in", tmp_path / "out")
-
-
-def test_data_of_changes_alone_is_refused_and_a_path_with_an_equals_sign_is_a_path(tmp_path):
-    refusal = "--data epochs=3 names no prepared set.*put these before --data"
-    with pytest.raises(ValueError, match=refusal):
-        cli.part_changes((tmp_path.__class__("epochs=3"),), ())
-    folder = tmp_path / "a=b"
-    folder.mkdir()
-    assert cli.part_changes((folder, folder), ("lr=1",)) == ((folder, folder), ("lr=1",))

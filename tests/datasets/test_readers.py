@@ -308,6 +308,28 @@ def test_pairs_in_both_forms(tmp_path):
     assert records[0].images[0] != records[0].images[1]
 
 
+def test_a_statement_is_its_set_and_sentence_as_in_the_official_consistency(tmp_path):
+    """The official script drops the identifier's third field, the pair: dev-850-0-1 and dev-850-3-1 are the same."""
+    said = {
+        "dev-850-0-0": "Two dogs.", "dev-850-1-0": "Two dogs.", "dev-850-1-1": "A cat.",
+        "dev-7-0-0": "Two dogs.",
+    }
+    theirs = [
+        {"identifier": name, "sentence": text, "label": "True"} for name, text in said.items()
+    ]
+    ours = [
+        {
+            "images": [f"dev/{name[:-2]}-img{i}.png" for i in (0, 1)],
+            "sentence": text,
+            "label": "True",
+        }
+        for name, text in said.items()
+    ]
+    for entries in (theirs, ours):
+        ids = [record.id for record in public.nlvr2(write(tmp_path / "dev.json", entries))]
+        assert [ids.index(id) for id in ids] == [0, 0, 2, 3]
+
+
 # boxes
 
 
