@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minalbef.data import ChangedImage, content_hash, open_image
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import Fault, Finder
 from minalbef.datasets.store import Records, read_about
 from minalbef.datasets.tables import Columns
+from minalbef.system.images import ChangedImage, content_hash, open_image
 from miniature_sets import img2dataset, photo, write
 
 WORDS = ("cat", "dog", "cow", "hen", "owl", "fox", "pig", "ape", "bat", "elk", "ant", "bee")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from minalbef.data import content_hash
 from minalbef.datasets import public
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records, open_records
+from minalbef.system.images import content_hash
 from miniature_sets import TRAIN, VAL, coco, jpeg, refcoco, write
 
 GROUNDING_TEST = "refcoco+_test.json"

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from helpers import same_state
-from minalbef import distributed
-from minalbef.data import ChangedImage
 from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import photo_id
 from minalbef.datasets.shards import shards
 from minalbef.datasets.store import Records
+from minalbef.system import distributed
+from minalbef.system.images import ChangedImage
 from minalbef.tasks import retrieval
 from miniature_sets import (
     CONFIG,

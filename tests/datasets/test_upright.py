@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageOps
 
-from minalbef import checkpoint
 from minalbef.data import transform
 from minalbef.datasets import augment as photos
 from minalbef.datasets.loader import RecordBatches
@@ -19,8 +18,9 @@ from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.evaluation.loop import How
 from minalbef.recipes import finetune
-from minalbef.run import Run, load
+from minalbef.system import checkpoint
 from minalbef.tasks import retrieval
+from minalbef.tasks.run import Run, load
 from untrained import untrained
 
 WORDS = (
