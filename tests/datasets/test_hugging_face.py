@@ -12,7 +12,6 @@ from minalbef.cli.main import main
 from minalbef.datasets.hugging_face import HubDataset
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records, read_about
-from minalbef.datasets.tables import Columns
 from miniature_sets import jpeg, write
 
 
@@ -72,32 +71,6 @@ def test_a_saved_dataset_is_prepared_with_files_for_its_images_and_samples_first
         prepare("pairs", address, tmp_path, images=[tmp_path])
 
 
-def test_splits_are_the_datasets_or_those_of_a_column_and_captions_may_be_lists(datasets, tmp_path):
-    captions = datasets.List(datasets.Value("string"))
-    parts = {
-        name: make(
-            datasets, 2, first, caption=(captions, lambda i, name=name: [f"{name} {i}", "again"])
-        )
-        for name, first in (("train", 0), ("val", 4), ("extra", 8))
-    }
-    datasets.DatasetDict(parts).save_to_disk(tmp_path / "parts")
-    assert "not read: extra" in HubDataset(f"hf-dataset://{tmp_path}/parts").describe()
-    prepare("pairs", f"hf-dataset://{tmp_path}/parts", tmp_path / "out")
-    assert texts(tmp_path / "out") == ["train 0", "again", "train 1", "again"]
-    assert texts(tmp_path / "out", "validation")[0] == "val 0"
-    names = ("train", "restval", "test", "val")  # Flickr30k on the hub: all in its "test"
-    whole = make(
-        datasets,
-        8,
-        caption=(captions, lambda i: [names[i % 4]]),
-        split=(datasets.Value("string"), lambda i: names[i % 4]),
-    )
-    datasets.DatasetDict({"test": whole}).save_to_disk(tmp_path / "column")
-    prepare("pairs", f"hf-dataset://{tmp_path}/column", tmp_path / "out")
-    assert texts(tmp_path / "out") == ["train", "restval"] * 2
-    assert texts(tmp_path / "out", "test") == ["test"] * 2
-
-
 def test_an_imagefolder_is_read_and_the_name_of_a_class_is_a_caption(
     datasets, tmp_path, monkeypatch
 ):
@@ -121,33 +94,6 @@ def test_an_imagefolder_is_read_and_the_name_of_a_class_is_a_caption(
     assert set(texts(tmp_path / "out")) == {"golden retriever", "bus"}
     keys = {(record.text, record.match_key) for record in Records(tmp_path / "out" / "pairs", "train")}
     assert len(keys) == 2, "all images of a class match its name"
-
-
-def test_a_dataset_without_known_columns_lists_them_and_they_can_be_named(datasets, tmp_path):
-    make(datasets, words=(datasets.Value("string"), str)).save_to_disk(tmp_path / "odd")
-    address = f"hf-dataset://{tmp_path}/odd"
-    refusal = "'words' .string.* none called caption, .*--caption-column"
-    with pytest.raises(ValueError, match=refusal):
-        HubDataset(address)
-    assert HubDataset(address, Columns("", "words")).columns == ("picture", "words", "", "")
-    with pytest.raises(ValueError, match="no images in 'words'"):
-        HubDataset(address, Columns("words", "words"))
-    datasets.Dataset.from_dict({"url": ["a"], "caption": ["b"]}).save_to_disk(tmp_path / "links")
-    refusal = "no images in any of them.*Links must be downloaded first"
-    with pytest.raises(ValueError, match=refusal):
-        HubDataset(f"hf-dataset://{tmp_path}/links")
-    with pytest.raises(ValueError, match=r"cannot be loaded .*check name, configuration"):
-        HubDataset(f"hf-dataset://{tmp_path}")
-
-
-def test_rows_without_an_image_are_counted(datasets, tmp_path):
-    good = make(datasets, text=(datasets.Value("string"), lambda i: f"a thing {i}"))
-    rows = good.cast_column("picture", datasets.Image(decode=False)).to_dict()
-    rows["picture"][0] = None
-    rows["picture"][1] = {"bytes": b"no image", "path": None}
-    datasets.Dataset.from_dict(rows, features=good.features).save_to_disk(tmp_path / "holes")
-    account = prepare("pairs", f"hf-dataset://{tmp_path}/holes", tmp_path / "out")
-    assert "1 times missing image" in account and "1 times unreadable image" in account
 
 
 def test_without_the_library_the_command_that_brings_it_is_named(monkeypatch):

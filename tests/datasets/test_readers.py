@@ -8,9 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from minalbef.data import Record
 from minalbef.datasets import public, readers
-from minalbef.datasets.readers import Fault, captions, karpathy, photo_id
+from minalbef.datasets.readers import captions, karpathy, photo_id
 from minalbef.evaluation.answers import accuracy
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.vqa import collate
@@ -25,7 +24,6 @@ from miniature_sets import TRAIN, VAL, jpeg, read_all, refcoco, write
         '[{"a": 1}, {"a": "é\\u00e9 [x], {y}"}]',
         '\ufeff[{"a": 1},\n {"a": "éé [x], {y}"}]\n',
         '{"a": 1}\n\n{"a": "éé [x], {y}"}\n',
-        '  \n{"a": 1} {"a": "éé [x], {y}"}',
     ],
 )
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
@@ -40,8 +38,7 @@ def test_lists_and_lines_read_alike_however_they_are_cut(tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     "text",
     [
-        '[{"a": 1}, {"a": 2', '[{"a": 1}, {"a": 2}', '{"a": 1}\n{"a', "<html>",
-        '[{"a": 1}, nonsense]', "[" * 100_000,
+        '[{"a": 1}, {"a": 2', '{"a": 1}\n{"a', "<html>", "[" * 100_000,
     ],
 )
 def test_truncated_and_foreign_files_are_named(tmp_path, text):
@@ -52,31 +49,7 @@ def test_truncated_and_foreign_files_are_named(tmp_path, text):
         readers.load(path)
 
 
-def test_a_missing_file_and_another_kind_of_file_are_named(tmp_path):
-    with pytest.raises(ValueError, match="no.json cannot be read"):
-        list(captions(tmp_path / "no.json"))
-    with pytest.raises(ValueError, match="has no list 'images', so it isn't the file"):
-        list(karpathy(write(tmp_path / "a.json", {"pictures": []})))
-
-
 # captions
-
-
-def test_one_caption_or_several_make_a_record_each(tmp_path):
-    for image in (TRAIN, VAL):
-        jpeg(tmp_path / image)
-    path = write(
-        tmp_path / "coco.json",
-        [
-            {"image": TRAIN, "caption": "A cat.", "image_id": "coco_57870"},
-            {"image": VAL, "caption": ["Zwei Hunde", "去公园 – naïve"]},
-        ],
-    )
-    records = list(captions(path, tmp_path))
-    assert [record.text for record in records] == ["A cat.", "Zwei Hunde", "去公园 – naïve"]
-    assert records[0].image == tmp_path / TRAIN and isinstance(records[0], Record)
-    assert records[1].id == records[2].id != records[0].id
-    assert records[0].id == photo_id("anywhere/COCO_train2014_000000057870.jpg") < 2**63
 
 
 def test_pictures_are_found_below_the_folder_whatever_the_lists_maker_had_before(tmp_path):
@@ -96,87 +69,6 @@ def test_pictures_are_found_below_the_folder_whatever_the_lists_maker_had_before
     assert images_found == [tmp_path / "b" / "VG_100K_2" / "7.jpg", tmp_path / "a" / TRAIN]
     # root=None looks for nothing
     assert [str(record.image) for record in captions(path)][1] == f"/export/coco/images/{TRAIN}"
-
-
-def test_bad_captions_are_left_out_counted_and_named(tmp_path):
-    jpeg(tmp_path / TRAIN)
-    path = write(
-        tmp_path / "coco.json",
-        [
-            {"image": TRAIN, "caption": ["good", "?!", 5], "image_id": 1},
-            {"image": "gone.jpg", "caption": "x"},
-            {"caption": "x"},
-            {"image": TRAIN, "caption": []},
-            "no entry",
-            None,
-            {"image": VAL, "caption": "another", "image_id": 1},
-            {"image": "a\0b", "caption": "x"},
-            {"image": "x" * 5000, "caption": "x"},
-            {"image": TRAIN, "caption": "last", "image_id": [1]},
-        ],
-    )
-    records, counts, faults = read_all(captions, path, root=tmp_path)
-    assert [record.text for record in records] == ["good", "last"]
-    assert counts == {"no words": 2, "missing image": 3, "malformed": 4, "duplicate id": 1}
-    assert faults["missing image"] == (
-        f"{path}: entry 1: image 'gone.jpg' is not below {tmp_path}; "
-        "get it, or name its folder with --images"
-    )
-    assert "entry 6: image_id 1" in faults["duplicate id"]
-    assert VAL in faults["duplicate id"]
-    refusal = r"entry 0: the text '\?!' has no words; leave it out or mend it"
-    with pytest.raises(Fault, match=refusal):
-        list(captions(path, tmp_path))
-
-
-HOSTILE = {  # what a caption's entry has instead, and the kind of fault that it is
-    "a lone surrogate": ({"caption": "a cat \ud83d"}, "broken text"),
-    "NUL": ({"caption": "\0"}, "no words"),
-    "zero width": ({"caption": "\u200b\ufeff"}, "no words"),
-    "a mark alone": ({"caption": "\u0301"}, "no words"),
-    "cut before its words": ({"caption": "\u200b " * 30 + "cat"}, "no words"),
-    "two million marks": ({"caption": "!" * 2_000_000}, "no words"),
-    "a list": ({"caption": [["x"]]}, "no words"),
-    "a number": ({"caption": 7}, "malformed"),
-    "out of the folder": ({"image": "../out.jpg"}, "missing image"),
-    "far out": ({"image": "a/../../out.jpg"}, "missing image"),
-    "the machine's": ({"image": os.path.abspath(__file__)}, "missing image"),
-    "a picture's NUL": ({"image": "a\0b"}, "missing image"),
-    "a picture's surrogate": ({"image": "\ud800.jpg"}, "missing image"),
-    "a folder": ({"image": "train2014/.."}, "missing image"),
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_entry_is_counted_and_the_others_are_read(tmp_path, name):
-    change, kind = HOSTILE[name]
-    jpeg(tmp_path / "out.jpg")
-    jpeg(tmp_path / "in" / TRAIN)
-    good = {"image": TRAIN, "caption": "a cat"}
-    path = write(tmp_path / "coco.json", [good, good | change, good])
-    records, counts, faults = read_all(captions, path, root=tmp_path / "in")
-    assert [record.text for record in records] == ["a cat"] * 2
-    assert counts == {kind: 1}
-    assert len(faults[kind]) < 700
-
-
-HOSTILE_QUESTIONS = {
-    "an id of a hundred digits": {"question_id": 10**100},
-    "cut before its words": {"question": "\u200b" + " " * 60 + "what"},
-    "an answer of nothing": {"answer": ["\u200b"]},
-    "a broken answer": {"answer": ["\udc00"]},
-    "no answer": {"answer": []},
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE_QUESTIONS)
-def test_a_hostile_question_is_counted_and_the_others_make_a_batch(tmp_path, name):
-    jpeg(tmp_path / VAL)
-    good = {"question_id": 3, "question": "What?", "answer": ["net"], "image": VAL}
-    path = write(tmp_path / "vqa.json", [good, good | {"question_id": 4} | HOSTILE_QUESTIONS[name]])
-    records, counts, _ = read_all(public.vqa, path, root=tmp_path)
-    assert len(records) == 1 and sum(counts.values()) == 1
-    assert collate(records, Tokenizer.train(["what net"], 64), 16).ids.tolist() == [3]
 
 
 def test_a_photograph_has_one_number_in_all_sets(tmp_path):
@@ -238,28 +130,6 @@ def test_karpathy_splits_and_restval(tmp_path):
         for split in ("train", "val", "test")
     }
     assert texts == {"train": ["three", "four"], "val": ["again"], "test": ["one", "two"]}
-    images[2]["imgid"] = 1
-    assert read_all(karpathy, write(path, {"images": images}), root=tmp_path)[1] == {
-        "duplicate id": 1
-    }
-    flickr = write(
-        tmp_path / "dataset_flickr30k.json",
-        {
-            "images": [
-                {
-                    "filename": "1000092795.jpg",
-                    "split": "val",
-                    "imgid": 0,
-                    "sentences": [{"raw": "Two men"}, {"tokens": ["no", "raw"]}],
-                }
-            ]
-        },
-    )
-    jpeg(tmp_path / "flickr30k-images" / "1000092795.jpg")
-    records, counts, _ = read_all(karpathy, flickr, root=tmp_path, split="val", album="flickr")
-    assert records[0].image.name == "1000092795.jpg"
-    assert records[0].id == photo_id("1000092795.jpg", "flickr")
-    assert counts == {"no words": 1}
 
 
 def test_cocos_own_captions_come_with_their_pictures_number(tmp_path):
@@ -283,18 +153,6 @@ def test_cocos_own_captions_come_with_their_pictures_number(tmp_path):
     assert records[0].id == records[1].id == photo_id(TRAIN) != records[2].id
     assert records[0].image == tmp_path / "images" / TRAIN
     assert counts == {"no words": 1, "missing image": 1, "malformed": 1}
-    jpeg(tmp_path / "val2017" / "000000057870.jpg")
-    path = write(
-        tmp_path / "captions_val2017.json",
-        {
-            "images": [{"id": 57870, "file_name": "000000057870.jpg"}],
-            "annotations": [{"image_id": 57870, "caption": "a cat"}],
-        },
-    )
-    (record,) = readers.coco_captions(path, tmp_path)
-    assert record.id == photo_id(TRAIN), "one photograph, whatever its file is called"
-    with pytest.raises(ValueError, match="has no name such as captions_train2014.json"):
-        next(readers.coco_captions(write(tmp_path / "captions.json", {}), tmp_path))
 
 
 def test_flickrs_table_has_its_splits(tmp_path):
@@ -311,9 +169,6 @@ def test_flickrs_table_has_its_splits(tmp_path):
     assert counts == {"malformed": 1} and records[0].id == photo_id("0.jpg", "flickr")
     (test,) = readers.flickr_table(path, tmp_path, split="test")
     assert test.text == "A cat"
-    path.write_text('raw,split\n"open')
-    with pytest.raises(ValueError, match="30k.csv cannot be read .*; it must be a table"):
-        list(readers.flickr_table(path, tmp_path))
 
 
 # entailment
@@ -343,23 +198,6 @@ def test_entailment_in_both_forms(tmp_path):
         "neutral",
         "entailment",
     ]
-
-
-def test_an_unknown_label_is_left_out_and_named(tmp_path):
-    path = write(
-        tmp_path / "dev.jsonl",
-        [
-            {"Flikr30kID": "1.jpg", "sentence2": "x", "gold_label": "-"},
-            {"image": "1", "sentence": "x", "label": "maybe"},
-            {"image": "1", "label": "neutral"},
-        ],
-    )
-    records, counts, faults = read_all(public.entailment, path)
-    assert records == [] and counts == {"unknown label": 2, "no words": 1}
-    assert (
-        "label '-' is none of contradiction, neutral, entailment (its annotators did not agree)"
-        in faults["unknown label"]
-    )
 
 
 # questions
@@ -400,37 +238,6 @@ def test_the_originals_questions_carry_answers_and_trust(tmp_path):
     assert batch.image.shape == (2, 3, 16, 16)
 
 
-@pytest.mark.parametrize(
-    "change, kind",
-    [
-        ({"answer": []}, "no answer"),
-        ({"answer": None}, "no answer"),
-        ({"answer": ["", "a"]}, "no answer"),
-        ({"answer": [3]}, "no answer"),
-        ({"dataset": "gqa"}, "malformed"),
-        ({"question": "??"}, "no words"),
-        ({"question_id": 2.5}, "malformed"),
-        ({"question_id": 2, "question": "Other?"}, "duplicate id"),
-    ],
-)
-def test_a_question_without_answer_and_other_faults(tmp_path, change, kind):
-    good = {
-        "question_id": 2, "question": "What?", "answer": ["a"], "image": "1.jpg", "dataset": "vqa",
-    }
-    records, counts, _ = read_all(
-        public.vqa, write(tmp_path / "q.json", [good, good | {"question_id": 3} | change])
-    )
-    assert len(records) == 1 and counts == {kind: 1}
-
-
-def test_a_tests_questions_need_no_answer(tmp_path):
-    path = write(
-        tmp_path / "vqa_test.json",
-        [{"question_id": 2, "question": "What?", "image": "1.jpg", "dataset": "vqa"}],
-    )
-    assert list(public.vqa(path, test=True))[0].answers == ()
-
-
 def test_official_questions_and_annotations_are_joined_for_scoring(tmp_path):
     questions = write(tmp_path / "q.json", {"data_subtype": "val2014", "questions": QUESTIONS})
     annotations = write(
@@ -454,40 +261,6 @@ def test_official_questions_and_annotations_are_joined_for_scoring(tmp_path):
     assert str(records[0].image) == "val2014/COCO_val2014_000000057870.jpg"
     assert accuracy("two", records[1].answers) == 1
     assert 0 < accuracy("3", records[1].answers) < 0.5
-
-
-def test_an_official_question_that_is_not_annotated_is_left_out(tmp_path):
-    questions = write(
-        tmp_path / "q.json",
-        {"data_subtype": "train2014", "questions": [*QUESTIONS, {"question": "no id"}]},
-    )
-    annotations = write(
-        tmp_path / "a.json", {"annotations": [{"question_id": 578700, "answers": answers("cat")}]}
-    )
-    records, counts, faults = read_all(public.vqa_official, questions, annotations)
-    assert len(records) == 1 and counts == {"no answer": 1, "malformed": 1}
-    assert "question 578701 is not in a.json; both must be of one split" in faults["no answer"]
-
-
-def test_official_tests_have_no_annotations(tmp_path):
-    path = write(tmp_path / "q.json", {"data_subtype": "test-dev2015", "questions": QUESTIONS})
-    records = list(public.vqa_official(path, None))
-    assert records[0].answers == ()
-    assert str(records[0].image) == "test2015/COCO_test2015_000000057870.jpg"
-    with pytest.raises(ValueError, match="data_subtype 'None', so its images are unknown"):
-        list(public.vqa_official(write(tmp_path / "q.json", {"questions": []}), None))
-
-
-def test_the_list_of_answers_must_be_one(tmp_path):
-    assert public.answer_list(write(tmp_path / "answer_list.json", ["yes", "no"])) == ["yes", "no"]
-    for wrong, says in (
-        (["yes", "no", "yes"], "repeats 1 answers, such as 'yes'"),
-        ({"yes": 1}, "no list of answers"),
-        ([], "no list of answers"),
-        (["yes", 2], "no list of answers"),
-    ):
-        with pytest.raises(ValueError, match=says):
-            public.answer_list(write(tmp_path / "answer_list.json", wrong))
 
 
 # pairs
@@ -557,94 +330,22 @@ def test_a_statement_is_its_set_and_sentence_as_in_the_official_consistency(tmp_
         assert [ids.index(id) for id in ids] == [0, 0, 2, 3]
 
 
-def test_a_pair_with_one_picture_missing_is_left_out(tmp_path):
-    jpeg(tmp_path / "a.png")
-    good = {"images": ["a.png", "a.png"], "sentence": "x", "label": "True"}
-    entries = [
-        good, good | {"images": ["a.png", "b.png"]}, good | {"images": ["a.png"]},
-        good | {"images": ["a.png", None]}, good | {"label": "yes"}, good | {"label": None},
-        good | {"sentence": ""}, 3,
-    ]
-    records, counts, faults = read_all(
-        public.nlvr2, write(tmp_path / "nlvr_dev.json", entries), root=tmp_path
-    )
-    assert len(records) == 1
-    assert counts == {"missing image": 3, "unknown label": 2, "no words": 2}
-    assert "'b.png'" in faults["missing image"]
-
-
 # boxes
-
-
-def test_expressions_with_their_boxes_and_proposals(tmp_path):
-    refs, instances, dets = refcoco(tmp_path)
-    jpeg(tmp_path / TRAIN)
-    records, counts, _ = read_all(
-        public.refcoco, refs, instances, root=tmp_path, proposals=dets, splits=("val", "testA")
-    )
-    assert [(record.text, record.split, record.ref) for record in records] == [
-        ("the café", "val", 0), ("red dog", "val", 0), ("a man", "testA", 1),
-    ]
-    assert counts == {"no words": 1}
-    first = records[0]
-    assert first.box == (5.0, 4.0, 20.5, 10.0)
-    assert first.size == (40, 60)
-    assert len(first.proposals) == 2
-    assert first.image == tmp_path / TRAIN and first.id == photo_id(TRAIN)
-    assert list(public.refcoco(refs, instances, splits=("train",)))[0].proposals == ()
-
-
-def test_the_originals_list_chooses_order_and_words(tmp_path):
-    refs, instances, _ = refcoco(tmp_path)
-    text_list = write(
-        tmp_path / "refcoco+_val.json",
-        [
-            {"image": TRAIN, "text": "red dog", "ref_id": 0},
-            {"text": "x", "ref_id": 9},
-            {"text": "the cafe", "ref_id": 0},
-            {"text": "x"},
-        ],
-    )
-    records, counts, faults = read_all(public.refcoco, refs, instances, text_list=text_list)
-    assert [record.text for record in records] == ["red dog", "the cafe"]
-    assert counts == {"unknown ref": 1, "malformed": 1}
-    assert "ref_id 9 is not among the 1 refs of val" in faults["unknown ref"]
 
 
 @pytest.mark.parametrize(
     "box, says",
     [
         ([5, 5, 0, 3], "has no area"),
-        ([5, 5, 3, -1], "has no area"),
-        ([5, -9, 3, 9], "lies outside"),
         ([60, 5, 3, 3], "lies outside the image of 60 x 40 pixels"),
         ([5, 5, 3], "is not four finite numbers"),
-        (["a", 5, 3, 3], "is not four finite numbers"),
         ([float("nan"), 5, 3, 3], "is not four finite numbers"),
-        ("box", "is not four finite numbers"),
     ],
 )
 def test_boxes_outside_the_picture_or_of_no_area_are_left_out(tmp_path, box, says):
-    refs, instances, dets = refcoco(tmp_path, boxes=[box] * 3)
+    refs, instances, _ = refcoco(tmp_path, boxes=[box] * 3)
     records, counts, faults = read_all(public.refcoco, refs, instances)
     assert records == [] and counts == {"bad box": 1} and says in faults["bad box"]
-    refs, instances, dets = refcoco(tmp_path, dets={"57870": [box, [0, 0, 30, 20]]})
-    records, counts, faults = read_all(
-        public.refcoco, refs, instances, proposals=dets, splits=("val", "testA")
-    )
-    assert [record.proposals for record in records] == [((0, 0, 30, 20),)] * 3
-    # told once a picture
-    assert counts == {"bad proposal": 1, "no words": 1} and says in faults["bad proposal"]
-
-
-def test_a_picture_without_proposals_is_left_out(tmp_path):
-    refs, instances, dets = refcoco(tmp_path, dets={"1": [[0, 0, 3, 3]]})
-    assert read_all(public.refcoco, refs, instances, proposals=dets)[:2] == (
-        [],
-        {"no proposals": 1},
-    )
-    with pytest.raises(ValueError, match="dets.json has no boxes by image"):
-        public.refcoco(*refcoco(tmp_path, dets=[1])[:2], proposals=tmp_path / "dets.json")
 
 
 class Evil:
@@ -653,9 +354,9 @@ class Evil:
 
 
 @pytest.mark.parametrize(
-    "payload", [[Evil()], Evil(), [{"ref_id": Evil()}], collections.OrderedDict(a=1)]
+    "payload", [[{"ref_id": Evil()}], collections.OrderedDict(a=1)]
 )
-@pytest.mark.parametrize("protocol", [0, 2, 5])
+@pytest.mark.parametrize("protocol", [0, 2])
 def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(
     tmp_path, monkeypatch, payload, protocol
 ):

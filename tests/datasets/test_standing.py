@@ -1,4 +1,4 @@
-"""prepare's set on the disk: damaged or foreign notes, a second process, a set that is refused."""
+"""prepare's set on the disk: foreign notes, a second process."""
 
 import os
 from contextlib import suppress
@@ -6,32 +6,8 @@ from contextlib import suppress
 import pytest
 
 from minalbef.datasets.prepare import prepare
-from minalbef.datasets.store import Records, read_about
+from minalbef.datasets.store import Records
 from miniature_sets import TRAIN, VAL, coco, jpeg, write
-
-# about.json, and what is said of it
-DAMAGE = {
-    "": "Expecting value",
-    "[]": "names no splits",
-    "null": "names no splits",
-    "[" * 100_000: "recursion",
-    '{"set": "coco", "root": "/", "splits": []}': "names no splits",
-    '{"root": "/", "splits": {}}': "'set' is None and must be a string",
-    '{"set": "coco", "root": 3, "splits": {}}': "'root' is 3 and must be a string",
-}
-DAMAGED_SPLITS = {
-    '"train": "x"': "split 'train' has no kind of records, which is one of Record",
-    '"train": {}': "no kind of records",
-    '"train": {"kind": "Recrod"}': "no kind of records",
-    '"train": {"kind": ["Record"]}': "no kind of records",
-    '"train": {"kind": "Record", "records": "x"}': "of split 'train' is 'x' and no number",
-    '"train": {"kind": "Record", "file": 3}': "file 3, which is no name of a file in this folder",
-    '"train": {"kind": "Record", "file": "../../mine"}': "has the file '../../mine'",
-    '"../../mine": {"kind": "Record"}': "has the file '../../mine'",
-    '"train": {"kind": "Record", "file": "C:\\\\mine"}': "has the file",
-}
-for noted, message in DAMAGED_SPLITS.items():
-    DAMAGE[f'{{"set": "coco", "root": "/", "splits": {{{noted}}}}}'] = message
 
 
 @pytest.fixture
@@ -40,23 +16,6 @@ def folders(tmp_path):
     for image in (TRAIN, VAL, "VG_100K/5.jpg"):
         jpeg(tmp_path / "in" / image)
     return tmp_path / "in", tmp_path / "out"
-
-
-@pytest.mark.parametrize("text", DAMAGE, ids=lambda text: text[:60])
-def test_a_damaged_about_json_is_named_and_replaced_by_preparing_again(folders, text):
-    source, out = folders
-    coco(source)
-    prepare("coco", source, out)
-    (out / "coco" / "about.json").write_text(text)
-    for read in (lambda: Records(out / "coco", "train"), lambda: read_about(out / "coco")):
-        with pytest.raises(ValueError, match="json is damaged .*; prepare the set again") as told:
-            read()
-        assert DAMAGE[text] in str(told.value)
-    write(source / "vg.json", [{"image": "image/5.jpg", "caption": "a cat"}])
-    account = prepare("vg", source, out)
-    assert f"not compared with {out}/coco: " in account, "another set's damage stops no set"
-    prepare("coco", source, out)
-    assert len(Records(out / "coco", "train")) == 2
 
 
 def test_a_strangers_set_cannot_have_files_outside_its_folder_deleted(folders, tmp_path):
@@ -102,23 +61,3 @@ def test_two_processes_that_prepare_one_set_do_not_mix(folders, monkeypatch):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     prepare("coco", source, out)
     assert len(Records(out / "coco", "train")) == 2 and not [*(out / "coco").glob(".*")]
-
-
-def test_a_prepare_that_is_refused_leaves_the_old_sets_lists_of_faults(folders):
-    source, out = folders
-    good = {"image": TRAIN, "caption": "a cat"}
-    gone, lost, away = (
-        {"image": f"{name}.jpg", "caption": "x"} for name in ("gone", "lost", "away")
-    )
-    coco(source, coco_train=[good, gone])
-    prepare("coco", source, out)
-    faults = out / "coco" / "train.faults.txt"
-    assert "gone.jpg" in (before := faults.read_text())
-    coco(source, coco_train=[good, lost, away])
-    refused = out / "coco" / "train.refused.faults.txt"
-    with pytest.raises(ValueError, match=f"1 good records and 2 bad .*; all of them: {refused}"):
-        prepare("coco", source, out)
-    assert faults.read_text() == before and len(refused.read_text().splitlines()) == 2
-    coco(source)
-    prepare("coco", source, out)
-    assert faults.read_text() == "" and not refused.exists()

@@ -17,11 +17,8 @@ from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.evaluation.loop import How
-from minalbef.recipes import finetune, predict, pretrain
-from minalbef.recipes import search as finder
-from minalbef.recipes.features import embed_folder
+from minalbef.recipes import finetune
 from minalbef.system import checkpoint
-from minalbef.system.images import changes_upright
 from minalbef.tasks import retrieval
 from minalbef.tasks.run import Run, load
 from untrained import untrained
@@ -147,21 +144,6 @@ def test_own_pictures_have_the_same_features_wherever_they_are_read(own_set, tmp
         torch.stack([run.transform(record.image) for record in records]),
     ):
         assert torch.equal(read, pixels)
-    features = run.model.image_feature(run.model.encode_image(pixels))
-    assert torch.equal(run.embed_images(tmp_path / "mine"), features)
-    for _ in range(2):                           # of the images, then of the file that was kept
-        kept = embed_folder(run, tmp_path / "mine", tmp_path)
-        assert kept.paths == files and torch.equal(kept.features, features)
-    sim = dict(zip(files, (run.embed_texts("an apple")[0] @ features.T).tolist()))
-    hits = finder.search_images(run, "an apple", tmp_path / "mine")
-    assert {hit.path: hit.similarity for hit in hits} == sim
-    for path in files:
-        pixels_found = predict.predict("retrieval", run.model, run.tokenizer, path, "an apple")
-        assert (
-            pixels_found.similarity
-            == run.similarity(path, "an apple").item()
-            == pytest.approx(sim[path], abs=1e-6)
-        )
 
 
 @torch.no_grad()
@@ -173,66 +155,3 @@ def test_a_public_sets_pictures_are_read_as_the_original_reads_them(public, tmp_
         run = run_with(upright, tmp_path)
         assert torch.equal(pixels_in_evaluation(records, run, monkeypatch), pixels)
         assert torch.equal(pixels_in_training(records, run, monkeypatch), pixels)
-
-
-def test_training_takes_its_sets_way_into_the_runs_settings(own_set, public, tmp_path):
-    run_with(True, tmp_path)
-    run_with(False, tmp_path)
-    small = ["batch=2", "epochs=1", "queue_size=2"]
-    for data, upright in ((own_set[0], True), (public[0], False)):
-        config = pretrain.settings("tiny", small, [data])
-        assert config.upright is upright
-        assert pretrain.settings("paper-4m", small, [data]).upright is upright
-        for before in (True, False):
-            assert (
-                finetune.settings("retrieval", tmp_path / f"run-{before}", small, [data]).upright
-                is upright
-            )
-        for ask in (
-            lambda: pretrain.settings("tiny", [*small, f"upright={not upright}"], [data]),
-            lambda: finetune.settings(
-                "retrieval", tmp_path / "run-True", [f"upright={not upright}"], [data]
-            ),
-            lambda: pretrain.pretrain(
-                replace(config, upright=not upright), tmp_path / "new", [data]
-            ),
-            lambda: finetune.finetune(
-                "retrieval", tmp_path / "run-True", tmp_path / "new",
-                replace(config, upright=not upright), [data],
-            ),
-        ):
-            refusal = f"upright={not upright}: .* as about.json says; take upright={upright}"
-            with pytest.raises(ValueError, match=refusal):
-                ask()
-    refusal = ".*pairs are opened upright, those of .*coco as stored.* one after the"
-    with pytest.raises(ValueError, match=refusal):
-        pretrain.settings("tiny", small, [own_set[0], public[0]])
-
-
-def test_prepare_counts_the_pictures_that_it_matters_for(own_set, public):
-    for (folder, account), way in (
-        (own_set, "opened upright, over white"),
-        (public, "read as the original reads them: not rotated, transparency dropped"),
-    ):
-        assert f"  images with transparency: 3, rotated by EXIF: 2; they are {way}\n" in account
-        about = json.loads((folder / "about.json").read_text())
-        assert (about["splits"]["train"]["transparent"], about["splits"]["train"]["turned"]) == (
-            3,
-            2,
-        )
-        assert about["upright"] is (folder.name == "pairs")
-
-
-def test_headers_tell_what_opening_upright_changes(tmp_path):
-    save_all(tmp_path / "some")
-    pixels_found = [changes_upright(path) for path in sorted((tmp_path / "some").iterdir())]
-    assert pixels_found == [
-        (True, False), (True, False), (False, True), (False, True), (True, False), (False, False),
-    ]
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 8
-    for name in ("a.png", "a.tif", "a.webp"):
-        drawing(6).save(tmp_path / name, exif=exif)
-        assert changes_upright(tmp_path / name) == (True, True), name
-    (tmp_path / "no.png").write_bytes(b"none")
-    assert changes_upright(tmp_path / "no.png") == (False, False)
