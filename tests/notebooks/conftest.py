@@ -15,7 +15,7 @@ def forks():
 
 @pytest.fixture(autouse=True, scope="module")
 def processes(forks):
-    """Submissions here are ours: their processes are forked, without a sandbox, unless a test asks for one."""
+    """Forks processes for submissions, without a sandbox unless a test asks: here they are ours."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINALBEF_UNSAFE", "1")
         patch.setattr(apart, "subprocess", forks)
