@@ -190,7 +190,6 @@ def need_bubblewrap() -> None:
 @pytest.fixture
 def by(way, monkeypatch, tmp_path):
     """The way in which submissions run in this test, each started as a course starts it."""
-    monkeypatch.setattr(apart, "subprocess", subprocess)
     if way == "bwrap":
         need_bubblewrap()
     if way == "account" and not all(
