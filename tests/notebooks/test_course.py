@@ -257,7 +257,7 @@ def test_a_package_that_imports_minalbef_is_refused_and_would_find_it_closed():
 @pytest.mark.slow
 def test_a_package_handed_in_is_graded_by_seams_into_a_file(tmp_path):
     package.write(tmp_path)
-    wrong = next(iter(package.variants("losses.itc_loss")[0].values()))
+    wrong = package.variants("losses.itc_loss")[0]["the student for the teacher"]
     for student, submission in (
         ("anna", package.files(True)),
         ("ben", wrong),
