@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import minalbef
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 from untrained import untrained
 
 IMAGE = np.zeros((9, 9, 3), np.uint8)

@@ -19,17 +19,17 @@ from torch.testing import assert_close
 
 from full_disk import files_end_at
 from helpers import disturb, same_state, small
-from minalbef import checkpoint
-from minalbef import run as run_module
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import fit_weights, load_state, save, save_state, write_atomically
 from minalbef.data import data_folder, transform
 from minalbef.ema import make_teacher
 from minalbef.layers import record_weights
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.predict import predict
-from minalbef.run import Run, load
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import checkpoint
+from minalbef.system.checkpoint import fit_weights, load_state, save, save_state, write_atomically
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.tasks import run as run_module
+from minalbef.tasks.run import Run, load
 from runs import change_settings, write_weights
 
 TEXTS = ["a red apple", "two cats above a small lemon on a blue background", "a big dog"]

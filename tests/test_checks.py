@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from minalbef.checks import check_same
+from minalbef.evaluation.checks import check_same
 
 
 class Block(nn.Module):

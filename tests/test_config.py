@@ -10,8 +10,9 @@ import torch
 from emojiscenes.painting import all_names
 from minalbef import config, presets
 from minalbef.albef import ALBEF
-from minalbef.config import RANGES, Config, printable
+from minalbef.config import RANGES, Config
 from minalbef.presets import preset
+from minalbef.system.limits import printable
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)

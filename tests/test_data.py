@@ -12,19 +12,9 @@ from torch.testing import assert_close
 import emojiscenes
 from helpers import small
 from minalbef import data
-from minalbef.data import (
-    FORMATS,
-    MEAN,
-    STD,
-    ImageFile,
-    Record,
-    collate,
-    data_folder,
-    normalise,
-    open_image,
-    transform,
-)
-from minalbef.tokenizer import Tokenizer
+from minalbef.data import MEAN, STD, Record, collate, data_folder, normalise, transform
+from minalbef.system.images import FORMATS, ImageFile, open_image
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.vision import ViT
 
 RED = (204, 0, 51)                    # in PIL's palette, as is blue

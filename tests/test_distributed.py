@@ -16,17 +16,17 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.testing import assert_close
 
 from helpers import Batches, pretrain, same_state, small
-from minalbef import distributed
 from minalbef import train as loop
 from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import open_records
-from minalbef.distributed import fetch, gather, rank, total, world
 from minalbef.fast.loop import backward, in_ddp
 from minalbef.fast.pretrain import FastPretrain, MaskedDraws, fast_form
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.pretrain import begin, settings
 from minalbef.scenes.pretrain import ScenePretrain
+from minalbef.system import distributed
+from minalbef.system.distributed import fetch, gather, rank, total, world
 from minalbef.tasks import retrieval
 from minalbef.train import Stopped, fit
 from miniature_sets import SIZES, img2dataset

@@ -9,9 +9,16 @@ from torch.testing import assert_close
 from golden_rule import figures
 from golden_tasks import GOLDEN, golden_case
 from helpers import disturb, small, texts
-from minalbef import gradcam, layers
+from minalbef import layers
 from minalbef.albef import ALBEF
-from minalbef.gradcam import image_relevance, match_score, relevance, text_map, word_score
+from minalbef.evaluation import gradcam
+from minalbef.evaluation.gradcam import (
+    image_relevance,
+    match_score,
+    relevance,
+    text_map,
+    word_score,
+)
 from minalbef.layers import record_weights
 
 

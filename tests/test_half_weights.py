@@ -10,8 +10,9 @@ from torch.testing import assert_close
 from helpers import Batches, pretrain, same_state, small
 from minalbef import train
 from minalbef.fast import half
+from minalbef.fast.gelu import GeluLinear
 from minalbef.fast.half import half_weights
-from minalbef.layers import GeluLinear, Layer
+from minalbef.layers import Layer
 from minalbef.vision import ViT
 
 CPU = torch.device("cpu")

@@ -12,16 +12,17 @@ from helpers import SMALL_PAPER, Batches, pretrain, same_state, small
 from minalbef import train
 from minalbef.albef import ALBEF
 from minalbef.bench.step import WORDS, make_batch
-from minalbef.checkpoint import part_of
 from minalbef.fast import loop
 from minalbef.fast.loop import Recomputed, recompute_and_compile
 from minalbef.fast.pretrain import FastPretrain
 from minalbef.fusion import FusionLayer
-from minalbef.layers import Layer, evaluation_mode
+from minalbef.layers import Layer
 from minalbef.presets import preset
 from minalbef.scenes.warm_start import LabelBatch, WarmStart
+from minalbef.system.checkpoint import part_of
+from minalbef.system.modes import evaluation_mode
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.table import find_task_of_preset
-from minalbef.tokenizer import Tokenizer
 from minalbef.vision import ViT
 
 CPU = torch.device("cpu")

@@ -6,9 +6,10 @@ from torch.testing import assert_close
 
 import minalbef
 from helpers import Batches, same_state, small, texts
-from minalbef import ALBEF, encoders, train
+from minalbef import ALBEF, train
 from minalbef.pretrain import Pretrain
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import encoders
+from minalbef.system.tokenizer import Tokenizer
 
 CONFIG = small()
 

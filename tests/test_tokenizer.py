@@ -10,7 +10,7 @@ import torch
 from transformers import BertTokenizer
 
 from golden_rule import figures
-from minalbef.tokenizer import SPECIALS, Tokenizer, clean, has_words
+from minalbef.system.tokenizer import SPECIALS, Tokenizer, clean, has_words
 
 CAPTIONS = ["a small lemon above a big donut", "On a red background, an apple to the left of two cats.",
             "there are three crabs in the top left corner", "a lemon is below an apple"]

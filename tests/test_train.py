@@ -20,13 +20,14 @@ from torch import nn
 from card import card
 from full_disk import files_end_at
 from helpers import Batches, same_state, small
-from minalbef import checkpoint, distributed, metrics, train
+from minalbef import train
 from minalbef.albef import ALBEF
 from minalbef.fast.muon import Muon
 from minalbef.fast.pretrain import FastPretrain
 from minalbef.presets import preset
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.report import train_seconds
+from minalbef.system import checkpoint, distributed, metrics
 from minalbef.train import Stopped, alpha_at, fit, lr_at, parameter_groups
 
 CONFIG = small(image_size=16, text_width=32, alpha=0.4, match_from=0.2, queue_from=0.3, hard_from=0.6)

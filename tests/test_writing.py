@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from helpers import small
-from minalbef import distributed
-from minalbef.checkpoint import write_atomically
 from minalbef.recipes import pretrain
-from minalbef.writing import lock, name_file
+from minalbef.system import distributed
+from minalbef.system.checkpoint import write_atomically
+from minalbef.system.writing import lock, name_file
 
 CONFIG = small(seed=3)
 

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 import minalbef
-from minalbef import checkpoint
 from minalbef.cli import bench
 from minalbef.cli import main as command_line
 from minalbef.cli.limits import LIMITS, checked
 from minalbef.presets import preset
 from minalbef.recipes.finetune import finetune, settings
 from minalbef.recipes.pretrain import for_scenes
+from minalbef.system import checkpoint
 from processes import SMALL
 
 SECTIONS = ("scenes", "sets")

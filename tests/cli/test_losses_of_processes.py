@@ -5,7 +5,7 @@ import pytest
 
 from minalbef.cli.main import describe_error
 from minalbef.recipes import launch
-from minalbef.writing import write_atomically
+from minalbef.system.writing import write_atomically
 
 KILLED = "DataLoader worker (pid 4711) is killed by signal: Killed. "
 GLOO = ("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:61089. "

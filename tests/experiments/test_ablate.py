@@ -21,7 +21,7 @@ from emojiscenes.scenes import Scenes
 from helpers import Batches, disturb, pretrain, small
 from minalbef.presets import preset
 from minalbef.recipes import pretrain as recipe
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 from processes import family
 
 CONFIG = small(alpha=0.4)

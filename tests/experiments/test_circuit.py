@@ -15,10 +15,11 @@ import circuit_failures
 import circuit_training
 import closeup
 from emojiscenes.language import holds
-from minalbef import checkpoint, load
+from minalbef import load
 from minalbef.cli.main import run_script
 from minalbef.presets import preset
 from minalbef.recipes import pretrain as recipe
+from minalbef.system import checkpoint
 
 ROOT = Path(__file__).parents[2]
 SHORT = dict(epoch=64 * 4, warm_steps=2)

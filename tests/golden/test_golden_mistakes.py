@@ -15,7 +15,7 @@ from golden_pretrain import groups, training, without_teacher
 from golden_rule import off, wrong
 from golden_schedule import schedules
 from helpers import Batches, pretrain, small
-from minalbef import distributed, fusion, layers, text, vision
+from minalbef import fusion, layers, text, vision
 from minalbef.albef import ALBEF
 from minalbef.ema import Distilled, update_teacher
 from minalbef.fast.pretrain import FastPretrain
@@ -23,6 +23,7 @@ from minalbef.feature_queue import FeatureQueue
 from minalbef.fusion import Fusion, FusionLayer
 from minalbef.layers import Attention
 from minalbef.pretrain import Pretrain
+from minalbef.system import distributed
 from minalbef.text import Embeddings, TextLayer, WordHead
 from minalbef.train import lr_at, parameter_groups
 from minalbef.vision import Block, ViT

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch._dynamo.utils import counters
 
-from minalbef import distributed
+from minalbef.system import distributed
 
 # steps that allocate and compile; DDP times its first ten, and waits for that
 WARM_UP = ",".join(11 * ["0"])

@@ -11,7 +11,6 @@ from PIL import ExifTags, Image
 from emojiscenes.grammar import KINDS
 from emojiscenes.scenes import Scenes
 from helpers import disturb
-from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.cli.main import main
 from minalbef.datasets.prepare import prepare
@@ -20,9 +19,10 @@ from minalbef.evaluation.choices import ChoiceRecord, accuracy, evaluate_choices
 from minalbef.evaluation.loop import How
 from minalbef.recipes import provenance
 from minalbef.recipes.evaluate import evaluate_pairs, evaluate_set
-from minalbef.run import Run
 from minalbef.scenes import questions
 from minalbef.scenes.records import minimal_pairs
+from minalbef.system import checkpoint
+from minalbef.tasks.run import Run
 from miniature_sets import write
 from untrained import untrained
 

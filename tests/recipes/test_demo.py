@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import minalbef
-from minalbef import distributed
 from minalbef.cli.main import main
 from minalbef.recipes import pretrain
 from minalbef.recipes.evaluate import evaluate_run
 from minalbef.recipes.report import output_folder
 from minalbef.scenes import evaluation
+from minalbef.system import distributed
 
 SMALL = ["epoch=512", "warm_steps=6", "batch=32", "queue_size=64", "save_every=8", "objects=20"]
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from minalbef import checkpoint
 from minalbef.cli.main import main
 from minalbef.data import Record
 from minalbef.datasets.prepare import prepare
@@ -21,7 +20,8 @@ from minalbef.recipes.doctor import Diagnosis, examine
 from minalbef.recipes.evaluate import at_chance
 from minalbef.recipes.pretrain import pretrain, settings
 from minalbef.recipes.report import GUESSING
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import checkpoint
+from minalbef.system.tokenizer import Tokenizer
 from runs import change_settings
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "white": (250, 250, 250),

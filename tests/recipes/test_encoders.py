@@ -8,7 +8,7 @@ from torch.testing import assert_close
 import minalbef
 from helpers import small
 from minalbef.albef import ALBEF
-from minalbef.encoders import TimmEncoder
+from minalbef.system.encoders import TimmEncoder
 from processes import Refused, command
 
 OWN = """

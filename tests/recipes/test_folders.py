@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from captions import CAPTIONS, files, prepare_captions, stop_at, train
 from helpers import disturb, same_state, small
-from minalbef import checkpoint, load
+from minalbef import load
 from minalbef.albef import ALBEF
 from minalbef.data import data_folder
 from minalbef.datasets.prepare import prepare
@@ -22,8 +22,9 @@ from minalbef.recipes.evaluate import evaluate_run, evaluate_set
 from minalbef.recipes.features import embed_folder
 from minalbef.recipes.provenance import hash_of, trained_on
 from minalbef.recipes.report import output_folder, read_report, set_folder
+from minalbef.system import checkpoint
+from minalbef.system.tokenizer import SPECIALS, Tokenizer
 from minalbef.tasks.retrieval import Retrieval
-from minalbef.tokenizer import SPECIALS, Tokenizer
 from minalbef.train import Stopped
 from minalbef.weights.original import read_file
 from runs import photographs

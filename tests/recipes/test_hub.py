@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from helpers import same_state
-from minalbef import checkpoint, load
+from minalbef import load
 from minalbef.cli.main import main
+from minalbef.system import checkpoint
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install -e '.[hub]' brings it")
 hub = pytest.importorskip("minalbef.recipes.hub")

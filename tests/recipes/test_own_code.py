@@ -9,14 +9,14 @@ from torch import nn
 
 from captions import CAPTIONS, SIZES, prepare_captions
 from helpers import small
-from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.pretrain import Pretrain
 from minalbef.recipes import finetune, own_code, pretrain
 from minalbef.recipes.own_code import hash_code, origin_of_code
+from minalbef.system import checkpoint
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import retrieval
 from minalbef.tasks.table import TASKS
-from minalbef.tokenizer import Tokenizer
 
 SCALE = 2.0
 

@@ -10,18 +10,18 @@ import torch
 from PIL import Image
 
 from helpers import same_state
-from minalbef import checkpoint, metrics
 from minalbef.datasets import loader
 from minalbef.datasets.prepare import prepare
-from minalbef.metrics import read_table
 from minalbef.presets import preset
 from minalbef.recipes import pretrain, validate
 from minalbef.recipes.evaluate import evaluate_set, table
 from minalbef.recipes.pretrain import settings
 from minalbef.recipes.provenance import trained_on
 from minalbef.recipes.report import read_report
+from minalbef.system import checkpoint, metrics
+from minalbef.system.metrics import read_table
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.retrieval import collate
-from minalbef.tokenizer import Tokenizer
 from miniature_sets import change_about
 from processes import ENVIRONMENT, LAUNCHERS, ROOT
 

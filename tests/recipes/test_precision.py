@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from helpers import Batches, pretrain, same_state, small
-from minalbef import checkpoint, load
-from minalbef.config import from_dict
+from minalbef import load
 from minalbef.data import data_folder
-from minalbef.distributed import autocast, precision_on
 from minalbef.evaluation.loop import How
 from minalbef.evaluation.ranking import encode, similarity
 from minalbef.presets import PRESETS, preset
 from minalbef.recipes.evaluate import CHOICE, evaluate_records
 from minalbef.scenes.questions import scenes
 from minalbef.scenes.records import minimal_pairs
+from minalbef.system import checkpoint
+from minalbef.system.distributed import autocast, precision_on
+from minalbef.system.settings import from_dict
 from minalbef.train import fit
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -4,11 +4,12 @@ from contextlib import suppress
 import pytest
 import torch
 
-from minalbef import distributed, load
+from minalbef import load
 from minalbef.cli.train import demo
 from minalbef.data import data_folder
 from minalbef.recipes import finetune, launch, pretrain
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
+from minalbef.system import distributed
 
 TINY = data_folder() / "tiny"
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from helpers import small
-from minalbef import checkpoint
-from minalbef.metrics import Log, read_metrics
 from minalbef.presets import preset
 from minalbef.recipes import report
 from minalbef.scenes import questions, tables
+from minalbef.system import checkpoint
+from minalbef.system.metrics import Log, read_metrics
 from minalbef.viz import page
 from untrained import untrained
 

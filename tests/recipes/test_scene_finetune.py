@@ -16,7 +16,7 @@ from checkout import python_path
 from emojiscenes import phrasing
 from emojiscenes.problems import answer_list
 from helpers import small
-from minalbef import checkpoint, distributed, load
+from minalbef import load
 from minalbef.albef import ALBEF
 from minalbef.cli import main, measure
 from minalbef.data import data_folder
@@ -29,9 +29,10 @@ from minalbef.scenes.batches import ProblemBatches
 from minalbef.scenes.tasks import grounding as grounding_scenes
 from minalbef.scenes.tasks import vqa as vqa_scenes
 from minalbef.scenes.tasks.table import SCENE_TASKS
+from minalbef.system import checkpoint, distributed
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import nlvr2, vqa
 from minalbef.tasks.table import TASKS, load_model
-from minalbef.tokenizer import Tokenizer
 from runs import change_settings
 
 BASELINES = {"retrieval": {"chance", "pretrained"}, "entailment": {"majority"}, "vqa": {"majority", "chance"},

@@ -8,14 +8,14 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.cli.main import main
 from minalbef.presets import preset
 from minalbef.recipes import search as finder
 from minalbef.recipes.evaluate import evaluate_run
 from minalbef.recipes.finetune import settings
-from minalbef.run import Run, load
+from minalbef.system import checkpoint
+from minalbef.tasks.run import Run, load
 from untrained import untrained
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from minalbef import checkpoint
 from minalbef.data import Record
 from minalbef.presets import preset
 from minalbef.recipes import report, vocabulary
 from minalbef.recipes import search as finder
-from minalbef.run import Run, load
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import checkpoint
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.tasks.run import Run, load
 from untrained import untrained
 
 CAPTIONS = ["a zebra on wet grass", "two zebras, grazing", "a red apple"]

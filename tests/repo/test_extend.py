@@ -7,9 +7,9 @@ import torch
 
 import minalbef
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import read_run
-from minalbef.metrics import read_metrics
 from minalbef.pretrain import Pretrain
+from minalbef.system.checkpoint import read_run
+from minalbef.system.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extend.md").read_text(encoding="utf-8"), re.S)

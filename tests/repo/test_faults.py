@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from full_disk import files_end_at
-from minalbef import checkpoint, load
+from minalbef import load
 from minalbef.data import data_folder
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import checkpoint
+from minalbef.system.tokenizer import Tokenizer
 from miniature_sets import img2dataset, photo
 from processes import ENVIRONMENT, ROOT, SMALL, Refused, command, family, wait
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 import minalbef
 from checkout import python_path
-from minalbef.checkpoint import read_run
-from minalbef.metrics import read_metrics
 from minalbef.presets import PRESETS
+from minalbef.system.checkpoint import read_run
+from minalbef.system.metrics import read_metrics
 from minalbef.tasks.table import TASKS, load_model
 
 ROOT = Path(__file__).parents[2]

@@ -81,7 +81,7 @@ def loaded_by(code: str) -> set[str]:
 
 
 def test_importing_minalbef_loads_what_is_used_and_the_library_alone():
-    assert not {"torch", "numpy", "minalbef.run"} & loaded_by("pass")
+    assert not {"torch", "numpy", "minalbef.tasks.run"} & loaded_by("pass")
     modules = loaded_by("minalbef.load")
     assert {"torch", "einops"} <= modules
     assert not {"emojiscenes", "matplotlib", "tyro", "timm", "jinja2", "IPython"} & modules

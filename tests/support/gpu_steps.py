@@ -6,8 +6,8 @@ from typing import Any
 from minalbef.bench import step
 from minalbef.bench.step import WORDS, find_recipe, make_batch
 from minalbef.fast import loop
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.table import TASKS
-from minalbef.tokenizer import Tokenizer
 
 
 class Steps(step.Steps):

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minalbef import distributed
 from minalbef.config import Config
 from minalbef.fast.pretrain import fast_form
 from minalbef.presets import preset
 from minalbef.pretrain import Pretrain
 from minalbef.scenes.pretrain import SceneBatch, ScenePretrain
+from minalbef.system import distributed
 
 CLS, MASK, FIRST_WORD = 2, 4, 5
 SMALL_PAPER = dict(              # what makes a preset of the paper small

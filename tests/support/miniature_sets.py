@@ -12,7 +12,7 @@ from PIL import Image
 from helpers import small
 from minalbef.datasets.readers import Fault
 from minalbef.datasets.store import seal
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 TRAIN = "train2014/COCO_train2014_000000057870.jpg"
 VAL = "val2014/COCO_val2014_000000184613.jpg"

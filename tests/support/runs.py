@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from commands import Outcome
-from minalbef import checkpoint
+from minalbef.system import checkpoint
 
 
 def write_weights(file: Path, weights: dict[str, Tensor], **changes) -> None:

@@ -9,8 +9,8 @@ import torch
 from emojiscenes.scenes import Scenes
 from minalbef.albef import ALBEF
 from minalbef.presets import preset
-from minalbef.run import Run
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.tasks.run import Run
 
 
 @cache

@@ -18,8 +18,8 @@ from helpers import disturb, same_state, small, texts
 from minalbef.albef import ALBEF
 from minalbef.data import data_folder
 from minalbef.presets import preset
-from minalbef.run import load
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.tasks.run import load
 from minalbef.vision import ViT, resize_positions
 from minalbef.weights.pretrained import load_bert, load_vit
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from minalbef.checks import check_same
+from minalbef.evaluation.checks import check_same
 
 MAY_IMPORT = {"__future__", "abc", "bisect", "collections", "contextlib", "copy",
               "dataclasses", "einops", "enum", "functools", "heapq", "itertools",
@@ -66,13 +66,13 @@ def closed() -> Iterator[None]:
     for name in TAUGHT:
         importlib.import_module(f"minalbef.{name}")
     loaded = [module for name, module in sys.modules.items()
-              if name.split(".")[0] in CLOSED and name != "minalbef.checks"]
+              if name.split(".")[0] in CLOSED and name != "minalbef.evaluation.checks"]
     codes = {}
     for module in loaded:
         for part in vars(module).values():
             for f in vars(part).values() if inspect.isclass(part) else [part]:
                 if (inspect.isfunction(f) and f.__module__.split(".")[0] in CLOSED
-                        and f.__module__ != "minalbef.checks"):
+                        and f.__module__ != "minalbef.evaluation.checks"):
                     f = inspect.unwrap(f)
                     codes[f] = f.__code__
     for f, code in codes.items():
