@@ -1,4 +1,4 @@
-"""Submissions run in a process and a sandbox of their own: right answers keep their points, and cheats earn none."""
+"""Submissions in a process and a sandbox: right answers keep their points, cheats earn none."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SIMILARITY = ("similarity", "itc_loss", "both_ways", "sigmoid_loss", "Ring")
 
 
 def cheated(body: str, before: str = "") -> dict[str, str]:
-    """Answers of assignment 2 that all do the same: what stands before, and a body with whatever arguments."""
+    """Answers of assignment 2 with the same body, whatever their arguments."""
     lines = "\n    ".join(body.splitlines())
     return {name: f"{before}\ndef {name}(*args, **kwargs):\n    {lines}\n" for name in SIMILARITY}
 
@@ -88,15 +88,11 @@ CHEATS = {
     "hidden tests read from In": cheated(
         "exec(In[-1].split('BEGIN HIDDEN')[1]); return formula(*args)"
     ),
-    "a transformer that drops test cells": cheated(
-        "return 0", "get_ipython().input_transformers_post.append(lambda lines: [])"
-    ),
     "the solution read by path": cheated("return theirs(%r)(*args, **kwargs)", READ_BY_PATH),
     "minalbef's code object": cheated(
         "import types\nreturn types.FunctionType(theirs.__code__, globals())(*args, **kwargs)",
         MINALBEF,
     ),
-    "minalbef by torch.jit": cheated("return torch.jit.script(theirs)(*args, **kwargs)", MINALBEF),
     "the tests, from the frames above": cheated(
         "import sys\nframe = sys._getframe()\nwhile frame:\n    if 'formula' in frame.f_globals:\n"
         "        return frame.f_globals['formula'](*args)\n    frame = frame.f_back"
@@ -121,30 +117,11 @@ def test_solutions_keep_all_points_apart(assignment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "assignment, name",
-    [
-        ("a2_alignment", "Ring"),
-        ("a3_distillation", "update_teacher"),
-        ("a4_fusion", "cross_attention"),
-        ("a5_pretraining", "train_step"),
-    ],
-)
-def test_a_wrong_answer_hears_apart_what_it_hears_in_this_process(assignment, name):
-    cells = course.read(ASSIGNMENTS / assignment)
-    for what, source in list(course.variants(cells, name)[0].items())[:2]:
-        here = course.grade(cells, name, source)
-        assert str(course.grade_apart(assignment, {name: source})[name]) == str(here), what
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
     "body, why",
     [
         ("import os\n    os._exit(0)", "ended its process"),
         ("while True: pass", "more than 3 seconds"),
         ("return 'x' * (80 << 20)", "larger than 64 megabytes"),
-        ("while True: print('x' * 1000)", "more than 3 seconds"),
-        ("return torch.zeros(1 << 33)", "allocate|memory"),
     ],
 )
 def test_an_answer_that_ends_or_floods_its_process_costs_itself_alone(body, why):
@@ -156,106 +133,9 @@ def test_an_answer_that_ends_or_floods_its_process_costs_itself_alone(body, why)
     assert problems["Ring"] is None
 
 
-def test_a_cell_that_ends_the_process_as_it_is_read_costs_the_submission_and_says_so():
-    cells = course.read(ASSIGNMENTS / "a2_alignment")
-    answer = course.find(cells, "answer", "similarity").source
-    problems = course.grade_apart(
-        "a2_alignment", {"similarity": f"import os\nos._exit(3)\n{answer}"}, check=False
-    )
-    for problem in problems.values():
-        assert "ended its process" in str(problem)
-    problems = course.grade_apart("a2_alignment", {"similarity": f"1 / 0\n{answer}"})
-    assert not any(problems.values()), "an experiment that fails takes no answer with it"
-
-
 def test_a_forbidden_import_is_named():
     problems = course.grade_apart("a2_alignment", {"Ring": "import os\nclass Ring: pass"})
     assert "imports os" in str(problems["Ring"]) and problems["similarity"] is None
-
-
-RING = """
-class Ring(nn.Module):
-    def __init__(self, size, width):
-        super().__init__()
-        self.register_buffer("keys", torch.zeros(size, width))
-        self.register_buffer("ids", torch.zeros(size, dtype=torch.long))
-        self.pointer = self.filled = 0
-
-    def push(self, keys, ids):
-        size = len(self.ids)
-        keys, ids = keys[-size:].detach(), ids[-size:]
-        slots = (self.pointer + torch.arange(len(ids))) % size
-        self.keys[slots], self.ids[slots] = keys, ids
-        self.pointer = (self.pointer + len(ids)) % size
-        self.filled = min(size, self.filled + len(ids))
-
-    def features(self):
-        return self.keys[:self.filled], self.ids[:self.filled]
-"""
-PERCENT = (
-    RING.replace("(nn.Module)", "")
-    .replace("        super().__init__()\n", "")
-    .replace(
-        'self.register_buffer("keys", torch.zeros(size, width))',
-        "self.keys = torch.zeros(size, width)",
-    )
-    .replace(
-        'self.register_buffer("ids", torch.zeros(size, dtype=torch.long))',
-        "self.ids = torch.zeros(size, dtype=torch.long)",
-    )
-    .replace("(self.pointer + len(ids)) % size", "((self.pointer + len(ids))\n            % size)")
-)
-UNUSUAL = {
-    "a module with buffers": "from torch import nn\n" + RING,
-    "what map gives": PERCENT.replace(
-        "return self.keys[:self.filled], self.ids[:self.filled]",
-        "return map(lambda x: x[:self.filled], (self.keys, self.ids))",
-    ),
-    "a line that begins with the operator %, below a magic": "%timeit 1\n" + PERCENT,
-    "annotations of the future": "from __future__ import annotations\n\n"
-    + PERCENT.replace("size, width):", "size: Size, width: Width):"),
-}
-
-
-@pytest.mark.parametrize("form", UNUSUAL)
-def test_a_right_answer_in_an_unusual_form_keeps_its_points(form):
-    assert not course.grade_apart("a2_alignment", {"Ring": UNUSUAL[form]})["Ring"]
-
-
-@pytest.mark.parametrize(
-    "how",
-    [
-        "extend([%s])", "insert(len(queue), %s)", "__iadd__([%s])",
-        "__setitem__(slice(len(queue), None), [%s])",
-    ],
-)
-def test_keys_may_join_the_queue_in_any_way_but_only_when_all_else_has_moved(how):
-    """Apart: the queue is a list of the tests' own class, which notes the moment."""
-    cells = course.read(ASSIGNMENTS / "a5_pretraining")
-    source = course.find(cells, "answer", "train_step").source
-    push = "queue.append(keys.detach())"
-    step = "optimiser.step()"
-    assert push in source and source.count(step) == 1
-    other = source.replace(push, f"queue.{how % 'keys.detach()'}")
-    early = source.replace(push, "pass").replace(step, f"queue.{how % 'keys.detach()'}; {step}")
-    parts = {
-        name: course.blank(course.find(cells, "answer", name).source)
-        for name in course.answers(cells)
-    }
-    assert course.grade_apart("a5_pretraining", parts | {"train_step": other})["train_step"] is None
-    assert course.grade_apart("a5_pretraining", parts | {"train_step": early})["train_step"]
-
-
-def test_a_package_may_import_itself_by_relative_imports():
-    made = {
-        path: re.sub(r"^from mine\.", "from .", text, flags=re.M)
-        if path.startswith("mine/")
-        else text
-        for path, text in package.files(True).items()
-    }
-    assert "from .layers import" in made["mine/vision.py"]
-    scores = package.grade(made, "any")
-    assert (scores["points"], scores["of"]) == (50, 50), scores
 
 
 def test_the_process_can_neither_read_nor_write_files_nor_start_another():
@@ -310,7 +190,6 @@ def need_bubblewrap() -> None:
 @pytest.fixture
 def by(way, monkeypatch, tmp_path):
     """The way in which submissions run in this test, each started as a course starts it."""
-    monkeypatch.setattr(apart, "subprocess", subprocess)
     if way == "bwrap":
         need_bubblewrap()
     if way == "account" and not all(
@@ -330,7 +209,7 @@ def by(way, monkeypatch, tmp_path):
 @pytest.mark.slow
 @in_each_way
 def test_in_a_sandbox_not_even_torch_reads_what_it_may_not(way, by, tmp_path):
-    """Without one torch.from_file gets around the audit hook: `--unsafe` and the instructor's page say so."""
+    """Without a sandbox torch.from_file gets around the audit hook."""
     secret = tmp_path / "solution.py"
     secret.write_text("answer")
     secret.chmod(0o600)
@@ -397,23 +276,23 @@ def f():
 @pytest.mark.parametrize("own_group", [False, True])
 @in_each_way
 def test_at_the_end_whatever_an_answer_has_started_is_killed(way, own_group, by):
-    """By a function below the audit hook's events; in a session, and so a process group, of its own as well."""
+    """By a function below the audit hook's events; in a process group of its own as well."""
     import psutil
 
     with apart.Session([("f", FORKS % own_group, "")]) as session:
         session.names()["f"]()
         for _ in range(200):  # until the forked process has its program
             started = psutil.Process(session.process.pid).children(recursive=True)
-            if any("987" in one.cmdline() for one in started):
+            if any("987" in process.cmdline() for process in started):
                 break
             time.sleep(0.05)
         else:
             raise AssertionError("it was not started, so this test shows nothing")
-    gone, left = psutil.wait_procs(started, timeout=10)
-    assert not [one for one in left if one.status() != psutil.STATUS_ZOMBIE]
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_without_a_sandbox_nothing_is_graded_unless_one_says_so_and_the_ways_out_are_named(
+def test_without_a_sandbox_nothing_is_graded_unless_one_says_so(
     monkeypatch, tmp_path
 ):
     monkeypatch.delenv("MINALBEF_UNSAFE", raising=False)
@@ -421,13 +300,8 @@ def test_without_a_sandbox_nothing_is_graded_unless_one_says_so_and_the_ways_out
     monkeypatch.setattr(
         apart_sandbox, "_bubblewrap_fails", lambda: "bubblewrap (bwrap) is not installed"
     )
-    with pytest.raises(apart_sandbox.Refused) as refused:
+    with pytest.raises(apart_sandbox.Refused, match="not installed"):
         apart.Session()
-    for way_out in (
-        "apt-get install bubblewrap", "Containerfile", "MINALBEF_STUDENT", "--unsafe",
-        "delete your files",
-    ):
-        assert way_out in str(refused.value)
     with pytest.raises(apart_sandbox.Refused):
         package.grade_all(tmp_path)
     with pytest.raises(SystemExit, match="not installed"):
@@ -447,14 +321,6 @@ def test_an_account_that_is_not_there_or_can_read_the_course_is_no_sandbox(monke
     monkeypatch.setenv("MINALBEF_STUDENT", "root")  # it can read all
     with pytest.raises(apart_sandbox.Refused, match="root can read"):
         apart_sandbox.choose()
-
-
-def test_a_process_that_does_not_start_costs_no_points(monkeypatch):
-    monkeypatch.setattr(
-        apart_sandbox, "command", lambda words, at: ([sys.executable, "-c", "1 / 0"], {"cwd": at})
-    )
-    with pytest.raises(RuntimeError, match="(?s)process does not start.*ZeroDivisionError"):
-        apart.Session()
 
 
 def test_in_nbgraders_kernel_it_ends_the_kernel_and_is_written_down(monkeypatch, tmp_path):
@@ -494,9 +360,9 @@ def points(n):
 """
 
 
-def with_first(made: package.Files, text: str) -> package.Files:
+def with_first(package_files: package.Files, text: str) -> package.Files:
     """A package whose adapters run a text before anything else."""
-    return made | {"adapters.py": text + made["adapters.py"]}
+    return package_files | {"adapters.py": text + package_files["adapters.py"]}
 
 
 def test_a_package_apart_keeps_its_points_and_a_blank_one_has_none():
@@ -509,38 +375,9 @@ def test_a_package_apart_keeps_its_points_and_a_blank_one_has_none():
 
 
 @pytest.mark.parametrize(
-    "first, made",
+    "first, package_files",
     [(HOOK_REMOVED, package.cheat()), (SCORES_REPLACED, package.files())],
     ids=["the import hook removed", "the table of scores replaced"],
 )
-def test_a_package_that_cheats_earns_nothing(first, made):
-    assert package.grade(with_first(made, first), "any", check=False)["points"] == 0
-
-
-@pytest.mark.slow
-def test_a_package_that_ends_or_holds_its_process_costs_its_seams_alone():
-    made = package.files(True)
-    ends = made["mine/losses.py"].replace(
-        "def itm_loss(", "def itm_loss(*args):\n    import os\n    os._exit(0)\n\n\ndef _old("
-    )
-    scores = package.grade(made | {"mine/losses.py": ends}, "any", check=False)
-    assert scores["points"] == 48
-    assert "ended its process" in scores["seams"]["itm_loss"]["says"]
-    broken = package.grade(made | {"mine/ema.py": "def (:"}, "any")
-    assert broken["points"] == 0 and "SyntaxError" in broken["seams"]["queue"]["says"]
-    ended = package.grade(with_first(made, "import os\nos._exit(0)\n"), "any", check=False)
-    assert ended["points"] == 0
-    assert "ended its process" in ended["seams"]["queue"]["says"]
-
-
-def test_a_package_is_found_in_a_nested_folder_and_a_bad_file_is_named(tmp_path):
-    package.save(package.files(), tmp_path / "nested" / "work" / "package")
-    assert package.handed_in(tmp_path / "nested") == (
-        {path: text for path, text in package.files().items() if path.endswith(".py")},
-        "",
-    )
-    package.save(package.files(), tmp_path / "bad")
-    (tmp_path / "bad" / "mine" / "ema.py").write_bytes(b"caf\xe9 = 1")
-    assert package.handed_in(tmp_path / "bad") == ({}, "mine/ema.py is not UTF-8 text")
-    (tmp_path / "none").mkdir()
-    assert "no adapters.py" in package.handed_in(tmp_path / "none")[1]
+def test_a_package_that_cheats_earns_nothing(first, package_files):
+    assert package.grade(with_first(package_files, first), "any", check=False)["points"] == 0

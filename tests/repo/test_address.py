@@ -55,12 +55,3 @@ def test_what_is_no_address_is_refused_and_nothing_is_written(copy, wrong):
     with pytest.raises(ValueError, match=refusal):
         address.main(wrong, copy)
     assert {name: (copy / name).read_bytes() for name in ALLOWED} == before
-
-
-def test_only_an_address_on_github_has_an_owner_and_a_name():
-    assert address.on_github(REAL) == address.on_github(f"{REAL}.git") == "someone/a-name"
-    assert (
-        address.on_github("https://gitlab.com/someone/a-name")
-        is address.on_github(address.UNKNOWN)
-        is None
-    )

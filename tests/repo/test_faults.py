@@ -61,7 +61,7 @@ def photographs(tmp_path_factory):
     return folder / "out" / "shards"
 
 
-@pytest.mark.parametrize("size", [0, 100, 1_000, 300_000, 500_000, 700_000])
+@pytest.mark.parametrize("size", [0, 300_000, 700_000])
 def test_a_full_disk_ends_a_run_in_a_sentence_and_space_lets_it_go_on(tmp_path, trained, size):
     """The largest size is enough for the warm start, and not for state.pt."""
     run = tmp_path / "run"
@@ -134,16 +134,10 @@ DAMAGE = {
     "its last byte is missing": lambda data: data[:-1],
     "other bytes before it": lambda data: b"\x80\x04" + data,
     "a list": lambda data: b"[]",
-    "a number": lambda data: b"3",
     "zeros": lambda data: bytes(len(data)),
-    "its first bit": lambda data: flip_bit(data, 0),
-    "a bit at 30%": lambda data: flip_bit(data, 0.3),
-    "a bit at 60%": lambda data: flip_bit(data, 0.6),
     "a bit at 90%": lambda data: flip_bit(data, 0.9),
 }
-HARMLESS = {
-    "its last byte is missing", "its first bit", "a bit at 30%", "a bit at 60%", "a bit at 90%",
-}
+HARMLESS = {"its last byte is missing", "a bit at 90%"}
 
 
 def refused_damage(path: Path, folder: Path, read) -> set[str]:
@@ -199,12 +193,9 @@ def test_a_damaged_file_of_a_prepared_set_is_named_with_the_way_out(tmp_path, ph
     assert DAMAGE.keys() - refused <= HARMLESS
 
 
-def set_step(step: int):
-    def spoil(run: Path) -> None:
-        state = torch.load(run / "state.pt", weights_only=True)
-        torch.save(state | {"step": step}, run / "state.pt")
-
-    return spoil
+def set_step(run: Path) -> None:
+    state = torch.load(run / "state.pt", weights_only=True)
+    torch.save(state | {"step": -5}, run / "state.pt")
 
 
 def remove_state(run: Path) -> None:
@@ -222,8 +213,7 @@ def take_other_origin(run: Path) -> None:
 
 
 PARTS = [
-    (set_step(-5), train, "state.pt cannot be read .step -5 is not one of its 8"),
-    (set_step(10**6), train, "state.pt cannot be read .step 1000000 is not one of its 8"),
+    (set_step, train, "state.pt cannot be read .step -5 is not one of its 8"),
     (remove_state, train, "holds a trained model .* without the state of its training"),
     (take_other_origin, train, "began from something else: its tokenizer differs"),
     (take_other_tokenizer, load, "tokenizer.json belongs to another run"),

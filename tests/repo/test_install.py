@@ -1,4 +1,4 @@
-"""Where it installs and how: the lock file, the workflows, other systems' encodings and paths."""
+"""Where it installs and how: the lock file, other systems' encodings and paths."""
 
 import ntpath
 import shutil
@@ -36,22 +36,6 @@ def test_the_lock_file_was_made_from_this_pyproject():
             locked.add((entry["name"], str(requirement.specifier)))
     assert locked == required, "call `uv lock` and commit uv.lock"
     assert set(ours["metadata"]["provides-extras"]) == set(PROJECT["optional-dependencies"])
-
-
-@pytest.mark.parametrize(
-    "schema, pattern",
-    [
-        ("vendor.github-workflows", ".github/workflows/*.yml"),
-        ("vendor.citation-file-format", "CITATION.cff"),
-    ],
-)
-def test_the_workflows_and_the_citation_are_valid(schema, pattern):
-    pytest.importorskip("check_jsonschema", reason="pip install -e '.[dev]' brings it")
-    files = sorted(ROOT.glob(pattern))
-    words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *files]
-    run = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert files
-    assert run.returncode == 0, run.stdout
 
 
 def test_the_package_reads_and_writes_text_as_utf8_on_every_system():

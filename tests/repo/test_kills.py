@@ -13,10 +13,7 @@ import pytest
 
 from helpers import same_state
 from processes import (
-    ENVIRONMENT,
     EVERY,
-    LAUNCHERS,
-    ROOT,
     SMALL,
     SOON,
     Refused,
@@ -125,23 +122,6 @@ def test_sigterm_saves_a_checkpoint_and_ends_and_the_same_command_goes_on(
     assert done(run) == list(range(1, steps + 1))
 
 
-@proc
-def test_a_rank_that_dies_brings_the_job_down_and_relaunching_resumes(tmp_path, whole):
-    steps = 40
-    run = tmp_path / "run"
-    process = start(run, steps, 2)
-    wait(process, lambda: (run / "state.pt").exists())
-    everyone = family(process.pid)
-    for worker in everyone[1:]:
-        if b"pretrain" in Path(f"/proc/{worker}/cmdline").read_bytes():
-            break
-    os.kill(worker, signal.SIGKILL)
-    assert process.wait(SOON) != 0, "the job goes down with it, and says so by its status"
-    assert not running(everyone), "no process outlives it"
-    assert 0 < saved(run) < steps
-    assert same_state(finish(run, steps, 2), whole(steps, 2))
-
-
 def test_two_machines_train_as_one_and_either_that_dies_brings_the_other_down(
     tmp_path, whole, machines
 ):
@@ -160,21 +140,6 @@ def test_two_machines_train_as_one_and_either_that_dies_brings_the_other_down(
         assert not running(everyone)
         assert before < saved(run) < steps
     assert same_state(finish(run, steps, "machines"), whole(steps, 2))
-
-
-def test_machines_whose_names_lead_nowhere_are_told_what_to_say(tmp_path, machines):
-    run = tmp_path / "run"
-    output = tmp_path / "output"
-    program = ["-m", "--", "minalbef", "pretrain", *SMALL, "--run", str(run)]
-    words = [*LAUNCHERS["machines"][:-1], *program]
-    environment = ENVIRONMENT | {"INTERFACE": ""}
-    with output.open("w") as file:
-        process = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file, env=environment)
-        wait(process, lambda: "the processes do not reach each other" in output.read_text())
-    process.terminate()  # one of them may wait for half an hour, torch's rule
-    assert process.wait(SOON) != 0
-    assert "GLOO_SOCKET_IFNAME=eth0" in output.read_text()
-    assert not run.exists()
 
 
 @proc

@@ -1,7 +1,6 @@
 """The card of the shipped model: written from its report, and its figures are those of the seed that it names."""
 
 import importlib.util
-import json
 import re
 from pathlib import Path
 
@@ -54,66 +53,3 @@ def test_the_figures_are_those_of_the_command_that_the_card_names(name):
     assert relation_by_similarity(name, seed) == pytest.approx(stated, abs=1e-5)
     if name == "tiny":  # the other is at chance in all scenes
         assert relation_by_similarity(name, 0) != pytest.approx(stated, abs=1e-2)
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_the_answers_to_the_stress_test_are_those_of_the_card_and_its_threshold(name):
-    facts = report.read_report(DATA / name)
-    run = load(DATA / name)
-    for kind in ("negation", "half_truth"):
-        part = questions.contrasts(run, "test", facts["scenes_seed"], 200, [kind])[kind]
-        found = evaluation.contrast_values(run, facts["itm_threshold"], part)
-        for name, values in found.items():
-            stated = facts["stress"][name][kind]
-            assert values.mean().item() == pytest.approx(stated, abs=0.011), (name, kind)
-            assert facts["counts"]["stress"][name][kind] == len(values) == 200
-
-
-def test_added_figures_move_no_other_and_say_how_they_were_measured():
-    about = {
-        "command": "minalbef evaluate tiny --seed 5",
-        "commit": "b",
-        "date": "later",
-        "device": "another",
-    }
-    shipped = {
-        "command": "train",
-        "commit": "a",
-        "exam_seed": 5,
-        "pointing_itm": 0.8,
-        "intervals": {"pointing_itm": [0.7, 0.9]},
-        "counts": {"pointing_itm": 40},
-    }
-    newer = {
-        **about,
-        "scenes_seed": 5,
-        "pointing_itm": 0.9,
-        "stress": {"half_truth": 0.5},
-        "intervals": {"pointing_itm": [0.8, 1.0], "stress": {"half_truth": [0.4, 0.6]}},
-        "counts": {"pointing_itm": 50, "stress": {"half_truth": 4}},
-    }
-    add_figures = load_script().add_figures
-    found = add_figures(shipped, newer, "tiny")
-    assert found == {
-        **shipped,
-        "stress": {"half_truth": 0.5},
-        "added": {"stress": about},
-        "intervals": {"pointing_itm": [0.7, 0.9], "stress": {"half_truth": [0.4, 0.6]}},
-        "counts": {"pointing_itm": 40, "stress": {"half_truth": 4}},
-    }
-    assert add_figures(found, {**newer, "stress": {"half_truth": 0.6}}, "tiny") == found
-    with pytest.raises(ValueError, match="has seed 6, not 5: `minalbef evaluate tiny --seed 5`"):
-        add_figures(shipped, {**newer, "scenes_seed": 6}, "tiny")
-
-
-def test_the_seed_that_ships_is_the_middle_one_by_itm_in_families(tmp_path):
-    for seed, (image_to_text, text_to_image) in enumerate([(0.9, 0.9), (0.7, 0.95), (0.8, 0.91)]):
-        (tmp_path / f"seed{seed}").mkdir()
-        families = {"rerank_i2t_r1": image_to_text, "rerank_t2i_r1": text_to_image}
-        figures = {"schema": report.SCHEMA, "families": families}
-        (tmp_path / f"seed{seed}" / "report.json").write_text(json.dumps(figures))
-    script = load_script()
-    assert script.middle(tmp_path) == tmp_path / "seed2"
-    (tmp_path / "seed2" / "report.json").unlink()
-    with pytest.raises(ValueError, match="has 2 evaluated seeds: an odd number has a middle"):
-        script.middle(tmp_path)

@@ -14,9 +14,7 @@ from PIL import Image
 
 import minalbef
 from checkout import python_path
-from minalbef import Record
 from minalbef.presets import PRESETS
-from minalbef.recipes import finetune
 from minalbef.system.checkpoint import read_run
 from minalbef.system.metrics import read_metrics
 from minalbef.tasks.table import TASKS, load_model
@@ -60,22 +58,6 @@ def test_a_task_of_ones_own_is_saved_loaded_and_evaluated(program):
     TASKS["caption"] = task
     with pytest.raises(ValueError, match="tiny is a run of pretrain, not of caption"):
         load_model("caption", ROOT / "data" / "tiny")
-
-
-def test_a_long_caption_is_cut_and_a_task_without_presets_asks_for_one(program, monkeypatch):
-    names, folder = program
-    run = minalbef.load(folder)
-    long = [Record(names["squares"][0], "a small cat on a big apple " * 12, 0)]
-    batch = names["collate"](long, run.tokenizer, run.config.image_size, 20).to("cpu")
-    assert batch.answers.shape == (1, 20)
-    assert names["TASK"].module(run.config)(batch, 0.0)[0]["caption"].isfinite()
-    assert finetune.preset_of("caption", "captions") == "caption"
-    monkeypatch.setitem(
-        TASKS, "caption", names["Task"]("caption", names["Caption"], names["collate"])
-    )
-    refusal = "task 'caption' has no recipe for prepared sets: name one with --preset"
-    with pytest.raises(ValueError, match=refusal):
-        finetune.preset_of("caption", "captions")
 
 
 @pytest.fixture(scope="module")

@@ -1,26 +1,20 @@
 """The blanks of the chapters: where they are, their answers, and cells that run without their chapter."""
 
 import ast
-import importlib
 import re
 import symtable
 import textwrap
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
+
+import wrong_ways
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = {path.stem[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 DRAWING = ("02", "05", "08")  # an answer moves torch's generator: cells below it draw other numbers
-
-
-def ways_of(chapter: str) -> SimpleNamespace:
-    """The table of a chapter's right and wrong ways."""
-    table = importlib.import_module(f"blanks_{chapter}")
-    return SimpleNamespace(RIGHT=table.RIGHT, WRONG=table.WRONG, NEEDS=getattr(table, "NEEDS", {}))
 
 
 @lru_cache
@@ -76,7 +70,7 @@ def prepare(chapter: str, name: str, source: str) -> dict:
     """The names that a blank's cell, filled as in `source`, needs from the cells above it."""
     cells = cells_of(chapter)[: blanks_of(chapter)[name]]
     above = [cell.source for cell in cells if cell.cell_type == "code"]
-    return needed_by(source, above, ways_of(chapter).NEEDS.get(name, ()))
+    return needed_by(source, above, wrong_ways.NEEDS.get(chapter, {}).get(name, ()))
 
 
 def needed_by(source: str, above: list[str], parts: Sequence[str] = ()) -> dict:

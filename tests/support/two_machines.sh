@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Two machines and a cable, made of network namespaces (Linux, as root): `two_machines.sh WORDS` runs `torchrun ... WORDS` on both,
-# a process each. RATE=1gbit: what the cable carries, each way. INTERFACE=: do not tell gloo which network to take.
+# a process each. RATE=1gbit: what the cable carries, each way.
 set -euo pipefail
 export OMP_NUM_THREADS=1
 places=$(mktemp -d)
@@ -21,7 +21,7 @@ for name in first second; do
 done
 for name in first second; do
     ip netns exec $name-$$ unshare --uts --mount sh -c 'mount --bind "$0" /etc/hosts && hostname "$1" && shift && exec "$@"' \
-        "$places/$name" $name env ${INTERFACE-GLOO_SOCKET_IFNAME=eth0} \
+        "$places/$name" $name env GLOO_SOCKET_IFNAME=eth0 \
         torchrun --nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d --rdzv-endpoint=first:29500 "$@" &
     jobs+=($!)
 done
