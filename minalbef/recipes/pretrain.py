@@ -117,7 +117,7 @@ def begin(config: Config, data: "Folders" = (), vocab: Path | None = None,
     config = replace(config, vocab_size=len(tokenizer))
     torch.manual_seed(config.seed)
     if make in (None, Pretrain, ScenePretrain):
-        make = in_form(make or (Pretrain if data else ScenePretrain), config)
+        make = in_form(make or usual_task(config), config)
     task = make(config, special=tokenizer.special, mask=tokenizer.mask, rates=rates)
     if vit or bert:
         from minalbef.weights import pretrained
@@ -132,6 +132,11 @@ def begin(config: Config, data: "Folders" = (), vocab: Path | None = None,
     return task, tokenizer, config
 
 
+def usual_task(config: Config) -> Any:
+    """The paper's pretraining, or that with a loss for minimal pairs where batches have some."""
+    return ScenePretrain if config.objects and config.siblings else Pretrain
+
+
 def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Path | None = None,
              vit: str | None = None, bert: str | None = None, workers: int = 0,
              most_bad: float = 0.01, quiet: bool = False,
@@ -144,8 +149,8 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
     vocab: BERT's vocab.txt, which `bert` needs; without it, a tokenizer is trained on the captions
     vit, bert: initial weights, files or names, see weights.pretrained
     workers: processes that open or paint images ahead. most_bad: see loader.RecordBatches
-    make: the task, called as Pretrain is, with config, special, mask and rates; by default Pretrain
-        on prepared sets, and on scenes ScenePretrain, which has a loss for minimal pairs
+    make: the task, called as Pretrain is, with config, special, mask and rates; by default Pretrain,
+        and with config.siblings ScenePretrain, which has a loss for minimal pairs
     freeze: encoders that stay as they are: "image", "text"
     With another image encoder, set warm_steps=0.
     Raises ValueError for what does not fit together, and when too many images cannot be read.
@@ -161,16 +166,16 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
     config = checkpoint.settle_precision(config, folder, device)
     first_process = distributed.rank() == 0
     with writing.lock(folder, config):
+        task, tokenizer, config = begin(config, data, vocab, vit, bert, make)
         sets = None
         if data:
             from minalbef.recipes.sets import TrainingSets
-            sets = TrainingSets("pretrain", data, config, folder)
-        task, tokenizer, config = begin(config, data, vocab, vit, bert, make)
+            sets = TrainingSets("pretrain", data, config, tokenizer, folder)
         random = [name for name, given in (("image", vit), ("text", bert)) if not (given or make)]
         origin = {"tokenizer": tokenizer.digest()} | freeze_encoders(task, freeze, random)
         if make is not None:
             from minalbef.recipes.own_code import origin_of_code
-            usual = Pretrain if data else ScenePretrain
+            usual = usual_task(config)
             origin |= origin_of_code(make, task, (usual, fast_form(usual)))
         if first_process:
             new = checkpoint.begin_run(folder, config, tokenizer, "pretrain")
@@ -180,11 +185,11 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
         batches: Callable[[int], Any]
         if sets:
             origin |= sets.origin()
-            batches = sets.batches(config, tokenizer, workers, most_bad)
+            batches = sets.batches(workers, most_bad)
             if first_process:
-                sets.announce(tokenizer)
+                sets.announce()
             if hasattr(task, "validate"):                # a task that you made may not know how
-                validation = sets.validation(tokenizer, workers)
+                validation = sets.validation(workers)
         else:
             if device.type == "cuda":
                 workers = workers or PAINTERS

@@ -1,6 +1,7 @@
 """Training on prepared sets: batches, validation, and what a run records of its sets."""
 import logging
 import math
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,12 +54,13 @@ NO_TRAINING: dict[str, Any] = {"pretrained": {}, "tuned": {}}
 class TrainingSets:
     """The prepared sets of a training: of pretraining, or of fine-tuning a run for a task."""
 
-    def __init__(self, task: str, data: Folders, config: Config, folder: Path,
-                 source: Path | None = None):
+    def __init__(self, task: str, data: Folders, config: Config, tokenizer: Tokenizer,
+                 folder: Path, source: Path | None = None):
         """folder: the run's. source: the run that fine-tuning begins from"""
         self.task = task
         self.data = folders_of(data)
         self.config = config
+        self.tokenizer = tokenizer
         self.folder = folder
         self.source = source
         check_upright(config, self.data)
@@ -66,9 +68,9 @@ class TrainingSets:
         self.hashes = hashes_of(self.data)       # now: a set may be prepared again meanwhile
         self.held_out = validation_records(task, self.data) if config.validate_every else None
 
-    def batches(self, tokenizer: Tokenizer, workers: int, most_bad: float) -> RecordBatches:
+    def batches(self, workers: int, most_bad: float) -> RecordBatches:
         """step -> a batch of this process."""
-        return RecordBatches(self.records, TASKS[self.task].collate, self.config, tokenizer,
+        return RecordBatches(self.records, TASKS[self.task].collate, self.config, self.tokenizer,
                              workers, most_bad, self.folder)
 
     def origin(self) -> dict[str, str]:
@@ -171,7 +173,7 @@ def pretraining_settings(config: Config, data: Folders, changed: Mapping[str, st
     config = replace(config, objects=0)
     if "epochs" not in changed and is_own(data) and config.steps < FEW:
         epochs = enough_epochs(config)
-        if distributed.rank() == 0:
+        if os.environ.get("RANK", "0") == "0":
             LOG.info("epochs=%d in place of the preset's %g: %d steps, since fewer teach hardly "
                      "anything", epochs, config.epochs, FEW)
         config = replace(config, epochs=float(epochs))
