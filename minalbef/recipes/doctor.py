@@ -22,9 +22,9 @@ from minalbef.evaluation.intervals import Clusters, interval
 from minalbef.evaluation.loop import unique
 from minalbef.evaluation.ranking import Scores, encode_texts, inner_products, rank, true_pairs
 from minalbef.metrics import read_numbers
+from minalbef.recipes.pretrain import still_guesses
 from minalbef.recipes.provenance import hashes_of, trained_on
-from minalbef.recipes.report import still_guesses
-from minalbef.recipes.validate import SPLIT, validation_records
+from minalbef.recipes.sets import SPLIT, validation_records
 from minalbef.recipes.vocabulary import count_cut, count_words, describe_cut
 from minalbef.run import Run, load
 from minalbef.scenes import questions

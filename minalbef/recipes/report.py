@@ -35,10 +35,6 @@ NUMBERS = ("seed", "seconds", "test", "baselines", "chance", "intervals", "count
            "families", "start", "validation", "rerank_plus_weight", "rerank_gain", "among", "step")
 RENAMED = {"exam_seed": "scenes_seed"}         # keys of older reports, and what they are called now
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
-FEW = 1000                            # steps; `tiny` takes 1,900, and 1,250 for a task of scenes
-GUESSING = -math.log(1 / 3) / 3 - 2 * math.log(2 / 3) / 3    # 0.637: ITM at 1 true pair in 3
-MARGIN = 0.01                         # ITM has learnt something when its loss is lower by this
-SHORT = 100                           # steps: ITM's loss of a shorter run says nothing
 
 
 def output_folder(run: str | Path, whole: bool = True) -> Path:
@@ -76,40 +72,6 @@ def component(name: str) -> str:
         raise ValueError(f"{name!r} can't name a folder of results: it must be a name without "
                          "slashes; prepare the set again")
     return name
-
-
-def describe_run(config: Config, task: str) -> str:
-    """Steps and sizes of a run that begins, and a warning if the steps are few."""
-    line = (f"{task}: {config.epoch:,} examples an epoch, epochs={config.epochs:g}, "
-            f"{config.steps:,} steps of batch={config.batch}; image_size={config.image_size}, "
-            f"lr={config.lr:g}")
-    if config.steps < FEW:
-        line += (f"\nWarning: {config.steps:,} steps teach hardly anything; "
-                 f"epochs={enough_epochs(config)} makes them at least {FEW:,}")
-    return line
-
-
-def enough_epochs(config: Config) -> int:
-    """The epochs that make FEW steps."""
-    return math.ceil(FEW * config.batch / config.epoch)
-
-
-def still_guesses(folder: Path) -> str:
-    """A warning where ITM's loss ended at chance level, in the last tenth of the steps; or ""."""
-    try:
-        rows = [row for row in read_metrics(folder) if row.get("itm")]
-        losses = [float(row["itm"]) for row in rows]
-    except ValueError:                           # damaged; the run itself is saved and whole
-        return ""
-    if not rows or int(rows[-1]["step"]) < SHORT:
-        return ""
-    last = losses[-max(1, len(losses) // 10):]
-    mean = sum(last) / len(last)
-    if mean < GUESSING - MARGIN:
-        return ""
-    return (f"ITM has learnt nothing yet: its loss ended at {mean:.3f}, and guessing has "
-            f"{GUESSING:.3f}. match_probability tells nothing of this run; train longer "
-            "(epochs=...), or rank by similarity alone")
 
 
 def train_seconds(folder: Path) -> float:

@@ -19,8 +19,7 @@ from minalbef.presets import preset
 from minalbef.recipes import doctor
 from minalbef.recipes.doctor import Diagnosis, examine
 from minalbef.recipes.evaluate import at_chance
-from minalbef.recipes.pretrain import pretrain, settings
-from minalbef.recipes.report import GUESSING
+from minalbef.recipes.pretrain import GUESSING, pretrain, settings
 from minalbef.tokenizer import Tokenizer
 from runs import change_settings
 

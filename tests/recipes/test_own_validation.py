@@ -15,7 +15,7 @@ from minalbef.datasets import loader
 from minalbef.datasets.prepare import prepare
 from minalbef.metrics import read_table
 from minalbef.presets import preset
-from minalbef.recipes import pretrain, validate
+from minalbef.recipes import pretrain, sets
 from minalbef.recipes.evaluate import evaluate_set, table
 from minalbef.recipes.pretrain import settings
 from minalbef.recipes.provenance import trained_on
@@ -103,7 +103,7 @@ def test_weights_without_a_loss_so_far_are_named_in_the_best_run_as_in_any(prepa
 
 
 def test_a_killed_run_ends_with_the_same_files_and_training_is_the_same_without(prepared, whole, tmp_path, monkeypatch):
-    config, real = settings("tiny", [*SMALL, "validate_every=1"], [prepared]), validate.pretraining_figures
+    config, real = settings("tiny", [*SMALL, "validate_every=1"], [prepared]), sets.pretraining_figures
     calls = []
     def killed(*given):
         calls.append(1)
@@ -111,7 +111,7 @@ def test_a_killed_run_ends_with_the_same_files_and_training_is_the_same_without(
             raise KeyboardInterrupt
         return real(*given)
     with monkeypatch.context() as patch:
-        patch.setattr(validate, "pretraining_figures", killed)
+        patch.setattr(sets, "pretraining_figures", killed)
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 pretrain.pretrain(config, tmp_path / "run", [prepared], quiet=True)
@@ -144,7 +144,7 @@ def test_own_sets_are_validated_by_default_at_a_few_percent_of_the_time(prepared
     assert config.epoch == 40 and config.validate_every == 15    # 24 captions to validate on, 25 times as many between
     assert settings("tiny", ["batch=64"], [prepared]).validate_every == 80       # 50 steps
     assert settings("tiny", ["validate_every=0"], [prepared]).validate_every == 0
-    monkeypatch.setattr(validate, "MOST", 3)
+    monkeypatch.setattr(sets, "MOST", 3)
     assert settings("tiny", ["batch=1"], [prepared]).validate_every == 2
     alone = pictures(tmp_path / "pictures", {"train": 9})
     prepare("pairs", alone, tmp_path / "prepared")
@@ -181,7 +181,7 @@ def test_an_unreadable_picture_gives_way_to_the_next(prepared):
         def __len__(self):
             return 6
         def __getitem__(self, i):
-            record = validate.Records(prepared, "validation")[i]
+            record = sets.Records(prepared, "validation")[i]
             return record if i != 3 else type(record)(Path("nothing.png"), record.text, record.id)
     config = settings("tiny", [*SMALL, "batch=4"], [prepared])
     tokenizer = Tokenizer.train([*COLOURS, "cat dogs the number"], 64)
@@ -191,5 +191,5 @@ def test_an_unreadable_picture_gives_way_to_the_next(prepared):
     following = {int(a): int(b) for a, b in zip(loader.order(6, config.seed, 0), loader.order(6, config.seed, 0)[1:])}
     read = [following[3] if number == 3 else int(number) for number in turn]
     ids = torch.cat([batch.ids for batch in batches]).tolist()
-    assert ids == [validate.Records(prepared, "validation")[i].id for i in read]
+    assert ids == [sets.Records(prepared, "validation")[i].id for i in read]
     assert ids == torch.cat([batch.ids for batch in batches]).tolist(), "the same each time"

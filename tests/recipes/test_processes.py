@@ -8,7 +8,8 @@ from minalbef import distributed, load
 from minalbef.cli.train import demo
 from minalbef.data import data_folder
 from minalbef.recipes import finetune, launch, pretrain
-from minalbef.scenes.batches import ProblemBatches, SceneBatches
+from minalbef.scenes.batches import SceneBatches
+from minalbef.scenes.task_problems import ProblemBatches
 
 TINY = data_folder() / "tiny"
 

@@ -25,7 +25,7 @@ from minalbef.recipes import finetune, report
 from minalbef.recipes.evaluate import baseline_models, evaluate_run
 from minalbef.recipes.finetune import at_size, finetune_with_baselines, settings
 from minalbef.scenes import tables, task_problems
-from minalbef.scenes.batches import ProblemBatches
+from minalbef.scenes.task_problems import ProblemBatches
 from minalbef.scenes.tasks import grounding as grounding_scenes
 from minalbef.scenes.tasks import vqa as vqa_scenes
 from minalbef.scenes.tasks.table import SCENE_TASKS

@@ -8,7 +8,7 @@ import pytest
 from minalbef import checkpoint
 from minalbef.data import Record
 from minalbef.presets import preset
-from minalbef.recipes import report, vocabulary
+from minalbef.recipes import pretrain, vocabulary
 from minalbef.recipes import search as finder
 from minalbef.run import Run, load
 from minalbef.tokenizer import Tokenizer
@@ -94,16 +94,16 @@ def test_other_weights_keep_no_words_of_those_before_them_and_damaged_ones_are_n
     ([0.64] * 20, True), ([0.64] * 18 + [0.631, 0.629], True), ([0.64] * 18 + [0.5, 0.5], False), ([0.2] * 20, False),
     (["", 0.637], True), ([], False), (["", ""], False)])
 def test_an_itm_that_ends_at_its_guessing_level_is_said_so(losses, guesses, tmp_path):
-    assert report.GUESSING == pytest.approx(-(math.log(1 / 3) + 2 * math.log(2 / 3)) / 3)
+    assert pretrain.GUESSING == pytest.approx(-(math.log(1 / 3) + 2 * math.log(2 / 3)) / 3)
     if losses:
         with (tmp_path / "metrics.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["step", "seconds", "itm"])
             writer.writerows([[60 * i, i, loss] for i, loss in enumerate(losses, 1)])
-    said = report.still_guesses(tmp_path)
+    said = pretrain.still_guesses(tmp_path)
     assert bool(said) == guesses and ("guessing has 0.637" in said) == guesses
 
 
 def test_of_a_run_of_a_few_steps_nothing_is_said(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,seconds,itm\n99,1,0.64\n", encoding="utf-8")
-    assert report.still_guesses(tmp_path) == ""
+    assert pretrain.still_guesses(tmp_path) == ""
