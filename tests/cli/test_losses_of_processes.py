@@ -5,11 +5,8 @@ import pytest
 
 from minalbef.cli.main import describe_error
 from minalbef.recipes import launch
-from minalbef.writing import write_atomically
 
 KILLED = "DataLoader worker (pid 4711) is killed by signal: Killed. "
-GLOO = ("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:61089. "
-        "This is typically caused by a remote worker crashing.")
 
 
 @pytest.mark.parametrize("text, said", [
@@ -17,18 +14,10 @@ GLOO = ("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection c
     ("DataLoader worker (pid 12) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
      "shared memory. Please try to raise your shared memory limit.",
      "a loader's worker (pid 12) was killed by SIGBUS, perhaps for want of shared memory (/dev/shm)"),
-    ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", "a loader's worker (pid 7, 8) ended unexpectedly"),
     ("DataLoader worker (pid 7) exited unexpectedly with exit code 1. Details are lost due to multiprocessing.",
      "a loader's worker (pid 7) ended unexpectedly")])
 def test_a_loaders_worker_is_named_with_its_signal_and_the_way_out(text, said):
     assert describe_error(RuntimeError(text)) == (f"{said}; the same command goes on from the last checkpoint", 1)
-
-
-def test_a_process_that_lost_another_says_so_and_where_the_launcher_does_it_says_nothing(monkeypatch):
-    said, status = describe_error(RuntimeError(GLOO))
-    assert said.startswith("another training process has ended") and status == launch.LOST
-    monkeypatch.setenv(launch.LAUNCHED, launch.FOLLOWED)
-    assert describe_error(RuntimeError(GLOO)) == ("", launch.LOST)
 
 
 def test_another_error_of_torch_is_raised_again_with_its_traceback():
@@ -38,20 +27,10 @@ def test_another_error_of_torch_is_raised_again_with_its_traceback():
             describe_error(RuntimeError(text))
 
 
-def test_a_worker_that_dies_while_a_file_is_written_is_no_failure_to_write(tmp_path):
-    def interrupted(temporary):
-        temporary.write_text("ne")
-        raise RuntimeError(KILLED)               # as the handler of SIGCHLD raises it, in the midst of anything
-    (tmp_path / "state.pt").write_text("old")
-    with pytest.raises(RuntimeError, match="^DataLoader worker"):
-        write_atomically(tmp_path / "state.pt", interrupted)
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
-
-
 @pytest.mark.parametrize("codes, said", [
     ([3, -9], "training process 1 (pid 11) was killed by SIGKILL, perhaps for want of memory; the same command"),
     ([-11, 3], "rank 0's words\ntraining process 0 (pid 10) was killed by SIGSEGV; the same command"),
-    ([3, 1], "rank 1's words\n"), ([1, -15], "rank 0's words\n"),
+    ([3, 1], "rank 1's words\n"),
     ([3, 3], "the training processes lost each other; the same command")])
 def test_the_launcher_names_the_cause_and_leaves_out_what_followed_from_it(codes, said, tmp_path, capsys, caplog):
     files = []

@@ -2,13 +2,8 @@
 import sys
 
 import pytest
-import torch
-from torch.testing import assert_close
 
 import minalbef
-from helpers import small
-from minalbef.albef import ALBEF
-from minalbef.encoders import TimmEncoder
 from processes import Refused, command
 
 OWN = """
@@ -55,20 +50,6 @@ def test_every_command_takes_a_run_with_an_encoder_of_ones_own(folder):
     command("search", "a cat", "--run", "run", "--out", "found.png")
     assert "ITC" in command("doctor", "run")
     command("explore", "run", "--out", "explorer.html")
-
-
-def test_a_model_of_timms_gives_tokens_of_the_configs_width():
-    config = small(image_encoder="timm:resnet10t", image_size=64, patch_size=8)
-    model = ALBEF(config)
-    tokens = model.encode_image(torch.randn(2, 3, 64, 64))
-    assert isinstance(model.image_encoder, TimmEncoder)
-    assert tokens.shape == (2, 1 + 4, config.image_width)
-    model.eval()
-    image = torch.randn(2, 3, 64, 64)
-    features = model.image_encoder.model.forward_features(image).flatten(2).mT
-    with torch.no_grad():
-        tokens = model.encode_image(image)
-        assert_close(tokens[:, 0], model.image_encoder.proj(features.mean(1)))
 
 
 @pytest.mark.parametrize("name, says", [

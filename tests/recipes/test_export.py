@@ -1,6 +1,5 @@
 """ONNX: onnxruntime computes what torch does, for other models, batches and lengths than the export saw."""
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,15 +90,3 @@ def test_the_example_of_the_page_gives_the_runs_own_answers(tmp_path, monkeypatc
         assert similarity == pytest.approx(run.similarity(path, text).item(), abs=1e-4), path
         no, yes = names["match"][0]
         assert 1 / (1 + np.exp(no - yes)) == pytest.approx(run.match_probability(path, text).item(), abs=1e-4), path
-
-
-def test_a_run_without_a_head_is_not_exported(exported, tmp_path):
-    run, _ = exported
-    with pytest.raises(ValueError, match="has no trained match_head.*would be noise"):
-        export(Run(run.model, run.tokenizer, run.config, tmp_path, "vqa", ("match_head",)), tmp_path)
-
-
-def test_without_the_extra_its_name_is_said(exported, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ValueError, match=re.escape("pip install 'minalbef[onnx]'")):
-        export(exported[0], tmp_path)

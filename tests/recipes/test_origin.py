@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from captions import CAPTIONS, files, prepare_captions, stop_at, train
+from captions import CAPTIONS, files, prepare_captions, train
 from helpers import disturb, small
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
@@ -12,39 +12,6 @@ from minalbef.datasets.loader import RecordBatches
 from minalbef.recipes import finetune, provenance
 from minalbef.recipes.provenance import trained_on
 from minalbef.tokenizer import Tokenizer
-from minalbef.train import Stopped
-
-
-def test_a_finished_run_is_not_given_the_tokenizer_of_corrected_captions(tmp_path):
-    data, run = prepare_captions(tmp_path, CAPTIONS), tmp_path / "run"
-    train(run, data)
-    before, record = files(run), provenance.hash_of(data, "train")
-    assert trained_on(run)["pretrained"] == {"coco/train": record}
-    prepare_captions(tmp_path, ["a quick brown fox", *CAPTIONS[1:]])
-    says = "its tokenizer differs; its coco/train differs.*choose another folder with --run"
-    with pytest.raises(ValueError, match=says):
-        train(run, data)
-    assert files(run) == before, "model, tokenizer and record are those of the first captions"
-    prepare_captions(tmp_path, CAPTIONS)
-    train(run, data)
-    assert files(run) == before, "prepared as it was, nothing is left to do"
-
-
-def test_a_stopped_run_does_not_go_on_with_other_word_ids(tmp_path, monkeypatch):
-    data, run = prepare_captions(tmp_path, CAPTIONS), tmp_path / "run"
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        stop_at(patch, 1)
-        train(run, data)
-    state = (run / "state.pt").read_bytes()
-    prepare_captions(tmp_path, ["a quick brown fox", *CAPTIONS[1:]])
-    with pytest.raises(ValueError, match="its tokenizer differs"):
-        train(run, data)
-    assert (run / "state.pt").read_bytes() == state
-    prepare_captions(tmp_path, CAPTIONS)
-    train(run, data)
-    train(tmp_path / "whole", data)
-    one, other = (folder / "model.safetensors" for folder in (run, tmp_path / "whole"))
-    assert one.read_bytes() == other.read_bytes()
 
 
 def test_other_records_with_the_same_words_are_noticed_too(tmp_path):
@@ -53,26 +20,6 @@ def test_other_records_with_the_same_words_are_noticed_too(tmp_path):
     prepare_captions(tmp_path, [CAPTIONS[1], CAPTIONS[0], *CAPTIONS[2:]])
     with pytest.raises(ValueError, match="else: its coco/train differs. Go on with what"):
         train(run, data)
-
-
-def test_sets_in_another_order_or_number_are_noticed(tmp_path):
-    one = prepare_captions(tmp_path, CAPTIONS[:4])
-    two = prepare_captions(tmp_path, CAPTIONS[4:], "sbu")
-    run, changes = tmp_path / "run", ("vocab_size=48", "epoch=8")
-    train(run, one, two, changes=changes)
-    with pytest.raises(ValueError, match="its order was tokenizer, coco/train, sbu/train"):
-        train(run, two, one, changes=changes)
-    with pytest.raises(ValueError, match="it had sbu/train, which is missing here"):
-        train(run, one, changes=changes)
-
-
-def test_two_sets_of_one_name_are_recorded_both(tmp_path):
-    one = prepare_captions(tmp_path, CAPTIONS[:4])
-    two = shutil.copytree(prepare_captions(tmp_path / "other", CAPTIONS[4:]), tmp_path / "second")
-    train(tmp_path / "run", one, two)
-    assert trained_on(tmp_path / "run")["pretrained"] == {
-        "coco/train": provenance.hash_of(one, "train"),
-        "coco/train (2)": provenance.hash_of(two, "train")}
 
 
 def test_what_was_trained_on_is_what_stood_there_when_training_began(tmp_path, monkeypatch):
@@ -121,9 +68,3 @@ def test_fine_tuning_does_not_go_on_from_another_run(sources, tmp_path):
     assert files(run) == before
     tune(shutil.copytree(sources[0], tmp_path / "moved"), run)
     assert files(run) == before, "a copy of the source is the same"
-
-
-def test_a_baseline_is_not_gone_on_with_as_the_model(sources, tmp_path):
-    tune(sources[0], tmp_path / "run", "entailment", "text_alone")
-    with pytest.raises(ValueError, match="it had baseline, which is missing here"):
-        tune(sources[0], tmp_path / "run", "entailment")

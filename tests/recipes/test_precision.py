@@ -1,5 +1,4 @@
-"""Precision: bf16 by default where a GPU has it, a run keeps its own, and evaluation in bf16 has fp32's figures."""
-import json
+"""A run keeps its precision, and evaluation in bf16 has fp32's figures."""
 from dataclasses import replace
 
 import pytest
@@ -7,12 +6,10 @@ import torch
 
 from helpers import Batches, pretrain, same_state, small
 from minalbef import checkpoint, load
-from minalbef.config import from_dict
 from minalbef.data import data_folder
-from minalbef.distributed import autocast, precision_on
+from minalbef.distributed import autocast
 from minalbef.evaluation.loop import How
 from minalbef.evaluation.ranking import encode, similarity
-from minalbef.presets import PRESETS, preset
 from minalbef.recipes.evaluate import CHOICE, evaluate_records
 from minalbef.scenes.questions import scenes
 from minalbef.scenes.records import minimal_pairs
@@ -20,40 +17,6 @@ from minalbef.train import fit
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 AUTO = small(precision="auto", image_size=16, epoch=5 * 8)
-
-
-@pytest.fixture(params=[True, False], ids=["bf16", "none"])
-def has_bf16(request, monkeypatch) -> bool:
-    """Whether a GPU has bf16."""
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True:
-                        request.param or including_emulation)
-    return request.param
-
-
-def test_the_default_is_bf16_on_a_gpu_that_has_it_without_emulation_and_fp32_elsewhere(has_bf16):
-    assert precision_on(GPU) == ("bf16" if has_bf16 else "fp32")
-    assert precision_on(CPU) == precision_on(torch.device("mps")) == "fp32"
-    for device in (CPU, GPU):
-        assert [precision_on(device, name) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
-    assert not torch.backends.cuda.matmul.allow_tf32, "similarities need fp32's digits"
-
-
-def test_full_sizes_take_the_default_and_the_tuned_small_ones_their_own():
-    of = {name: preset(name).precision for name in PRESETS}
-    assert of.pop("tiny") == of.pop("desk") == of.pop("clipart") == "fp32"
-    assert of.pop("small") == of.pop("base") == "bf16"
-    assert set(of.values()) == {"auto"}
-    old = preset("tiny").to_dict()
-    del old["precision"]
-    assert from_dict(old).precision == "fp32", "a run of a version without the field"
-
-
-def test_a_new_run_records_what_auto_means_on_its_device(has_bf16, tmp_path):
-    assert checkpoint.settle_precision(AUTO, tmp_path, GPU).precision == ("bf16" if has_bf16 else "fp32")
-    assert checkpoint.settle_precision(replace(AUTO, precision="bf16"), tmp_path, CPU).precision == "bf16"
-    fit(pretrain(AUTO), Batches(AUTO), AUTO, tmp_path, quiet=True)
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert state["config"]["precision"] == "fp32", "on a CPU"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -73,13 +36,6 @@ def test_a_run_goes_on_in_the_precision_in_which_it_began(precision, tmp_path):
     again = pretrain(config)
     fit(again, Batches(config), replace(AUTO, save_every=1), tmp_path / "part", quiet=True)
     assert same_state(again.state_dict(), whole.state_dict())
-
-
-def test_settings_of_an_older_version_go_on_in_fp32_and_damaged_ones_leave_the_error_to_who_loads_them(tmp_path):
-    (tmp_path / "state.pt").touch()
-    for text in (json.dumps({"task": "pretrain"}), "[]", "{", json.dumps({"precision": "fp16"})):
-        (tmp_path / "config.json").write_text(text)
-        assert checkpoint.settle_precision(AUTO, tmp_path, CPU).precision == "fp32"
 
 
 @torch.no_grad()

@@ -1,7 +1,4 @@
-"""Parts that no loss has reached: a task without a teacher gets none, a head without training refuses to answer."""
-import shutil
-import sys
-from pathlib import Path
+"""A task without a teacher gets none, a head without training refuses to answer."""
 
 import pytest
 import torch
@@ -12,12 +9,9 @@ from emojiscenes.scenes import Scenes, paint
 from helpers import same_state
 from minalbef import checkpoint, load
 from minalbef.albef import ALBEF
-from minalbef.cli.main import main
 from minalbef.presets import preset
 from minalbef.recipes import finetune, pretrain
 from minalbef.recipes import search as finder
-from minalbef.recipes.evaluate import evaluate_run
-from minalbef.train import untrained_parts
 
 SMALL = dict(image_size=24, image_width=32, text_width=32, image_heads=2, text_heads=2, embed_dim=16, batch=16,
              epoch=96, queue_size=64, objects=12, warm_steps=0, siblings_from=0, match_from=0, queue_from=0,
@@ -77,33 +71,6 @@ def test_a_head_that_no_loss_has_reached_refuses_to_answer_and_what_was_trained_
     assert "its training never reached temperature, fusion, match_head" in str(run)
 
 
-def test_commands_refuse_to_match_with_it_and_evaluation_says_so(symmetric, scenes, tmp_path, monkeypatch, capsys,
-                                                                caplog):
-    copy = shutil.copytree(symmetric, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path)
-    picture = shutil.copy(Path(__file__).parents[2] / "data" / "tiny" / "example.png", tmp_path)
-    for words in (["search", "an apple", "--scenes", "4"], ["search", "an apple", "--images", str(tmp_path)],
-                  ["predict", "retrieval", "--image", picture, "--text", "an apple"],
-                  ["export", "--onnx", str(tmp_path / "onnx")]):
-        run = [str(copy)] if words[0] == "export" else ["--run", str(copy)]
-        monkeypatch.setattr(sys, "argv", ["minalbef", *words, *run])
-        with pytest.raises(SystemExit) as end:
-            main()
-        said = capsys.readouterr().err
-        assert end.value.code == 2 and "match_head" in said and "noise" in said, (words, said)
-    evaluate_run(copy, size=0.005)
-    assert "copy never trained its temperature, fusion, match_head, word_head: figures that rest on it" in caplog.text
-
-
-def test_parts_are_those_without_a_gradient_in_any_step_and_what_is_frozen_does_not_count():
-    model = nn.ModuleDict({name: nn.Linear(3, 3) for name in ("reached", "idle", "frozen", "by_bias")})
-    model["frozen"].requires_grad_(False)
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
-    (model["reached"].weight.sum() + model["by_bias"].bias.sum()).backward()
-    optimiser.step()
-    assert untrained_parts(model, optimiser) == ("idle",)
-
-
 def test_a_loss_that_begins_late_leaves_a_head_untrained_until_then_and_fine_tuning_trains_it(tmp_path, scenes):
     config = preset("tiny", **SMALL | {"match_from": 1.0})
     pretrain.pretrain(config, tmp_path / "run", quiet=True)
@@ -115,11 +82,3 @@ def test_a_loss_that_begins_late_leaves_a_head_untrained_until_then_and_fine_tun
     finetune.finetune("retrieval", tmp_path / "run", tmp_path / "tuned", tuned, quiet=True)
     run = load(tmp_path / "tuned")
     assert run.untrained == ("word_head",) and run.match_probability(*scenes).shape == (2, 2)
-
-
-def test_all_parts_of_an_ordinary_run_are_trained_and_its_files_say_nothing(tmp_path):
-    pretrain.pretrain(preset("tiny", **SMALL), tmp_path / "run", quiet=True)
-    run = load(tmp_path / "run")
-    assert run.untrained == () and (tmp_path / "run" / "teacher.safetensors").exists()
-    assert "never reached" not in str(run)
-    assert checkpoint.read_metadata(tmp_path / "run" / "model.safetensors")["untrained"] == []
