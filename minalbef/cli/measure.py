@@ -65,9 +65,6 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     from minalbef.recipes import evaluate as recipe
     from minalbef.recipes import report
     from minalbef.tasks.table import TASKS
-    if scenes.among is not None and scenes.among < 10:
-        raise ValueError(f"--among {scenes.among}: must be at least 10, as many as ITM re-ranks; "
-                         "the default is 500")
     run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
     if data:
         options = dict(vars(sets))

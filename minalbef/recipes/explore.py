@@ -9,15 +9,16 @@ more than the 1e-3 that a page may differ from torch, so they are fp32.
 import base64
 import io
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from minalbef.config import printable
-from minalbef.data import list_images, open_image, transform
+from minalbef.data import open_image, transform
 from minalbef.metrics import progress
+from minalbef.recipes.features import check_readable, images_in
 from minalbef.recipes.report import similarity_weight
 from minalbef.recipes.search import FIRST
 from minalbef.recipes.vocabulary import trained_words
@@ -82,9 +83,7 @@ def page_images(folder: Path) -> list[Path]:
 
     Raises ValueError for none, and for more than MOST_PICTURES.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; name the one that holds the images")
-    paths = cast(list[Path], list_images(folder))                # of a folder they are paths
+    paths = images_in(folder)
     if len(paths) > MOST_PICTURES:
         raise ValueError(f"{folder} has {len(paths):,} images, and a page at most {MOST_PICTURES}; "
                          "name one of its subfolders, or copy those you want into a new folder and "
@@ -111,9 +110,7 @@ def read_folder(run: Run, paths: list[Path],
             continue
         pixels.append(transform(image, run.config.image_size))
         pictures.append({"name": printable(name), **thumbnail(image)})
-    if not pictures:
-        raise ValueError(f"no image of {folder} can be read, the first because "
-                         f"{next(iter(broken.values()))}")
+    check_readable(folder, len(pictures), broken)
     chunks = torch.stack(pixels).split(IMAGE_CHUNK)
     tokens = [run.model.encode_image(chunk.to(run.device)).cpu() for chunk in chunks]
     return pictures, torch.cat(tokens), broken

@@ -24,16 +24,13 @@ from minalbef.writing import check_fields, read_json, restate, write_atomically
 
 LOG = logging.getLogger("minalbef")
 SCHEMA = 1
-# the values that are read back from a report, and their types
-WORDS: dict[Any, str] = {str: "text", dict: "table"}
+# the values that are read back from a report
 TEXTS = ("task", "command", "commit", "date", "device", "set", "split", "protocol", "source",
          "weights", "manifest")
 TABLES = ("seconds", "versions", "config", "map", "test", "baselines", "chance", "intervals",
           "counts", "plain", "families", "start", "validation")
-KINDS = dict.fromkeys(TEXTS, str) | dict.fromkeys(TABLES, dict)
 NUMBERS = ("seed", "seconds", "test", "baselines", "chance", "intervals", "counts", "plain",
            "families", "start", "validation", "rerank_plus_weight", "rerank_gain", "among", "step")
-RENAMED = {"exam_seed": "scenes_seed"}         # keys of older reports, and what they are called now
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 
@@ -119,19 +116,12 @@ def write_report(folder: Path, task: str, figures: dict, config: Config,
 
 
 def read_report(folder: Path) -> dict:
-    """The report of a run folder; the keys of an older one get today's names (RENAMED).
+    """The report of a run folder.
 
     Raises ValueError where there is none, or one that this version can't read.
     """
     path = Path(folder) / "report.json"
-
-    def parse(values: Any) -> dict:
-        named = {RENAMED.get(key, key): value for key, value in check_fields(values, {}).items()}
-        if named.get("schema") == SCHEMA:
-            check_report(named)
-        return named
-
-    report = read_json(path, f"`minalbef evaluate {folder}` makes it", parse)
+    report = read_json(path, f"`minalbef evaluate {folder}` makes it", check_report)
     if report.get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {report.get('schema')}, and this version reads "
                          f"{SCHEMA}; `minalbef evaluate {folder}` makes it anew")
@@ -163,28 +153,30 @@ def similarity_weight(run: str | Path) -> float:
     return report_of(run).get("rerank_plus_weight", How.weight)
 
 
-def check_report(report: dict) -> None:
-    """Raises ValueError for a value of a type that `write_report` doesn't write."""
-    for name, kind in KINDS.items():
-        if name in report and not isinstance(report[name], kind):
-            raise ValueError(f"{name!r} is {report[name]!r}, which is no {WORDS[kind]}")
-    for name in NUMBERS:
-        _check_numbers(name, report.get(name, {}))
+def check_report(report: Any) -> dict:
+    """The report. Raises ValueError for a value of a type that `write_report` doesn't write."""
+    check_fields(report, {})
+    if report.get("schema") != SCHEMA:
+        return report                            # of another version, which reads it otherwise
+    wrong = [name for name in TEXTS if not isinstance(report.get(name, ""), str)]
+    wrong += [name for name in TABLES if not isinstance(report.get(name, {}), dict)]
+    wrong += [name for name in NUMBERS if not holds_numbers(report.get(name, {}))]
     weight = report.get("rerank_plus_weight", 0)
-    if isinstance(weight, list | dict) or weight < 0:
-        raise ValueError(f"'rerank_plus_weight' is {weight}, and must be a number of at least 0")
+    if not isinstance(weight, int | float) or weight < 0:
+        wrong.append("rerank_plus_weight")
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is {report[wrong[0]]!r}, which no evaluation writes")
+    return report
 
 
-def _check_numbers(name: str, value: Any) -> None:
-    """Raises ValueError where figures, nested by part, have something other than a number."""
+def holds_numbers(value: Any) -> bool:
+    """Whether figures, nested by part, are finite numbers."""
     if isinstance(value, dict):
-        for key, inner in value.items():
-            _check_numbers(f"{name} {key}", inner)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_numbers(name, inner)
-    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name!r} is {value!r}, which is no number")
+        return all(map(holds_numbers, value.values()))
+    if isinstance(value, list):
+        return all(map(holds_numbers, value))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 def command() -> str:
