@@ -117,7 +117,11 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
     Raises ValueError for what does not exist or does not fit together.
     """
     data = folders_of(data)
-    check_task(task, data)
+    names = list(SCENE_TASKS)
+    if data:
+        names = [name for name, row in TASKS.items() if row.begins_from]
+    if task not in names:
+        raise ValueError(f"no task {task!r}{nearest(task, names)}; there are {', '.join(names)}")
     base, source_task, _, _ = checkpoint.read_run(source)
     sources = TASKS[task].begins_from if data else ("pretrain",)
     if source_task not in sources:
@@ -139,16 +143,6 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
         refuse_validation(config)
     check_settings(config, base, source)
     return config
-
-
-def check_task(task: str, data: Sequence[str | Path]) -> None:
-    """Raises ValueError for a task that cannot be fine-tuned on prepared sets, or on scenes."""
-    if data:
-        names = [name for name, row in TASKS.items() if row.begins_from]
-    else:
-        names = list(SCENE_TASKS)
-    if task not in names:
-        raise ValueError(f"no task {task!r}{nearest(task, names)}; there are {', '.join(names)}")
 
 
 def check_settings(config: Config, base: Config, source: str | Path) -> None:

@@ -165,7 +165,8 @@ def check_report(report: Any) -> dict:
     if not isinstance(weight, int | float) or weight < 0:
         wrong.append("rerank_plus_weight")
     if wrong:
-        raise ValueError(f"{wrong[0]!r} is {report[wrong[0]]!r}, which no evaluation writes")
+        raise ValueError(f"{wrong[0]!r} is {report[wrong[0]]!r}, not the text, table or number "
+                         "that an evaluation writes")
     return report
 
 
