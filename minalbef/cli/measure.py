@@ -36,8 +36,6 @@ class EvaluateSets:
     """candidates of the second stage; 0: the paper's for the set"""
     layer: int | Literal["all"] | None = None
     """grounding: fusion's layer, an index from 0; by default the middle"""
-    image_size: int | None = None
-    """side of the images in pixels, by default the run's"""
     original: bool = False
     """score as the original does: VQA's first word twice, no overlap below a pixel"""
     tuned_on: tuple[str, ...] = ()

@@ -64,10 +64,10 @@ def evaluate(run: str | Path, data: str | Path | None = None, out: str | Path | 
 # what all evaluations share
 
 
-def open_for(task: str, folder: Path, image_size: int | None = None) -> Run:
+def open_for(task: str, folder: Path) -> Run:
     """A run with its model for a task. Warns of parts that were never trained."""
     model: Any
-    model, tokenizer, trained_for = load_model(task, folder, image_size)
+    model, tokenizer, trained_for = load_model(task, folder)
     if distributed.rank() == 0:
         warn_of_untrained(folder)
     config = getattr(model, "albef", model).config
@@ -258,8 +258,8 @@ def candidate_answers(task: str, folder: Path, answers: Path | None, free: bool
 
 
 def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | None = None,
-                 answers: Path | None = None, free: bool = False, image_size: int | None = None,
-                 top: int = 0, layer: int | str | None = None, original: bool = False,
+                 answers: Path | None = None, free: bool = False, top: int = 0,
+                 layer: int | str | None = None, original: bool = False,
                  tuned: Sequence[str] = (), batch: int = 32, workers: int = 0,
                  precision: str = "auto", command: str = "") -> dict | None:
     """Evaluate a run on a prepared split and write report.json: -> the report on rank 0, else None.
@@ -287,7 +287,7 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
         task = model_task = next(name for name, row in TASKS.items()
                                  if row.evaluate and row.records[0] is records.kind)
     candidates = candidate_answers(model_task, folder, answers, free)
-    loaded = open_for(model_task, run, image_size)
+    loaded = open_for(model_task, run)
     config = loaded.config
     device = distributed.join("cpu" if config.device == "cpu" else "auto")
     precision = distributed.precision_on(device, precision)

@@ -20,7 +20,7 @@ from minalbef.data import open_image, transform
 from minalbef.metrics import progress
 from minalbef.recipes.features import check_readable, images_in
 from minalbef.recipes.report import similarity_weight
-from minalbef.recipes.search import FIRST
+from minalbef.recipes.search import FIRST, resize
 from minalbef.recipes.vocabulary import trained_words
 from minalbef.run import IMAGE_CHUNK, Run
 from minalbef.viz.explorer import pack, vocabulary, write_html
@@ -117,11 +117,9 @@ def read_folder(run: Run, paths: list[Path],
 
 
 def thumbnail(image: Image.Image) -> dict[str, Any]:
-    """A small copy as WebP in base64, with its size. Each side has a pixel at least."""
-    scale = min(1.0, THUMBNAIL / max(image.size))
-    width = max(1, round(scale * image.width))
-    height = max(1, round(scale * image.height))
+    """A small copy as WebP in base64, with its size."""
+    small = resize(image, min(THUMBNAIL, max(image.size)))
     file = io.BytesIO()
-    image.resize((width, height), Image.Resampling.BICUBIC).save(file, "webp", quality=QUALITY)
+    small.save(file, "webp", quality=QUALITY)
     data = base64.b64encode(file.getvalue()).decode()
-    return {"width": width, "height": height, "data": data}
+    return {"width": small.width, "height": small.height, "data": data}

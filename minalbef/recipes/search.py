@@ -61,14 +61,19 @@ class Hit:
 
 
 def square(image: Image.Image) -> np.ndarray:
-    """An image on a white square: (SIDE, SIDE, 3). Each side has a pixel at least."""
-    scale = SIDE / max(image.size)
+    """An image on a white square: (SIDE, SIDE, 3)."""
+    image = resize(image, SIDE)
+    sheet = Image.new("RGB", (SIDE, SIDE), "white")
+    sheet.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2))
+    return np.asarray(sheet)
+
+
+def resize(image: Image.Image, side: int) -> Image.Image:
+    """An image with so many pixels on its longer side, and one at least on the other."""
+    scale = side / max(image.size)
     width = max(1, round(scale * image.width))
     height = max(1, round(scale * image.height))
-    sheet = Image.new("RGB", (SIDE, SIDE), "white")
-    sheet.paste(image.resize((width, height), Image.Resampling.BICUBIC),
-                ((SIDE - width) // 2, (SIDE - height) // 2))
-    return np.asarray(sheet)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 @torch.no_grad()
