@@ -17,7 +17,6 @@ from minalbef.recipes import doctor
 from minalbef.recipes.doctor import Diagnosis, examine
 from minalbef.recipes.evaluate import at_chance
 from minalbef.recipes.pretrain import GUESSING, pretrain, settings
-from minalbef.tokenizer import Tokenizer
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "white": (250, 250, 250),
            "black": (10, 10, 10), "yellow": (240, 220, 40), "pink": (250, 150, 190), "brown": (120, 70, 30)}
@@ -46,15 +45,6 @@ def test_losses_at_the_level_of_guessing_are_named(tmp_path, itc, itm, found):
     diagnosis = empty(tmp_path)
     doctor.look_at_log(diagnosis)
     assert kinds(diagnosis) == found and "200 rows up to step 2,000" in diagnosis.notes[0]
-
-
-@pytest.mark.parametrize("texts, found", [
-    (["a red cat"] * 100, []), (["a red cat"] * 99 + ["a ξ"], ["unknown words"]),
-    (["a red cat"] * 98 + ["a red cat"], []), (["a red cat"] * 9 + ["a red cat " * 12], ["captions are cut"])])
-def test_unknown_words_and_cut_captions_are_counted(texts, found):
-    diagnosis = empty()
-    doctor.look_at_captions(diagnosis, texts, Tokenizer.train(["a red cat"] * 9, 64))
-    assert kinds(diagnosis) == found
 
 
 def test_figures_that_chance_may_give_are_named_at_the_end_of_an_evaluation():

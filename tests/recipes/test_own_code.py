@@ -15,6 +15,14 @@ class OwnPretrain(Pretrain):
         return {"itc": 0.5}
 
 
+class OtherLoss(Pretrain):
+    """Pretraining with a loss that it is given."""
+
+    def __init__(self, *args, itc, **options):
+        super().__init__(*args, **options)
+        self.itc_loss = itc
+
+
 @pytest.fixture
 def run(tmp_path):
     """(make) -> pretrains in tmp_path/run, or goes on there."""
@@ -39,7 +47,7 @@ LOSS = "def loss(sim, teacher_sim, alpha, positive):\n    return -torch.log_soft
 @pytest.mark.parametrize("first, second, says", [
     (partial(Pretrain, without=("mlm",)), partial(Pretrain, without=("itm",)), "its argument without differs"),
     (OwnPretrain, None, "it had task class, which is missing here; it had code of .*OwnPretrain"),
-    (partial(Pretrain, itc=file_of(LOSS.format(1)).loss), partial(Pretrain, itc=file_of(LOSS.format(2)).loss),
+    (partial(OtherLoss, itc=file_of(LOSS.format(1)).loss), partial(OtherLoss, itc=file_of(LOSS.format(2)).loss),
      "its code of losses_of_mine.loss differs")])
 def test_another_loss_or_task_is_refused_with_the_reason(run, tmp_path, first, second, says):
     run(first)

@@ -7,14 +7,16 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from helpers import disturb
+from helpers import disturb, small, texts
 from minalbef import checkpoint
 from minalbef.cli import main
 from minalbef.data import Batch, transform
-from minalbef.gradcam import relevance, text_map
+from minalbef.gradcam import pair_relevance, relevance, text_map
+from minalbef.layers import record_weights
 from minalbef.recipes import predict, report
 from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.tasks import entailment, grounding, vqa
+from minalbef.tasks.nlvr2 import PairModel
 from minalbef.tasks.table import TASKS
 from untrained import untrained
 
@@ -122,6 +124,35 @@ def test_a_place_is_that_of_the_matchs_map(ask, models, pictures):
     assert_close(found.scores, scores)
     assert found.box.tolist() == BOXES[scores.argmax()]
     assert "the box at x {:g}, y {:g}".format(*found.box) in found.answer
+
+
+@pytest.fixture(scope="module", params=[False, True])
+def pair(request):
+    """A model of pairs that fuses [CLS] or not, two images' tokens, text tokens and keep."""
+    torch.manual_seed(0)
+    model = disturb(PairModel(small(fuse_cls=request.param), torch.nn.Linear(48, 2))).eval()
+    image = model.albef.encode_image(torch.randn(6, 3, 24, 24)).detach().chunk(2)
+    tokens, keep = texts(3, 8, lengths=[8, 5, 3])
+    return model, image, model.albef.encode_text(tokens, keep).detach(), keep
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_each_picture_of_a_pair_has_the_map_of_the_layers_that_look_at_it(pair, layer):
+    model, image, text, keep = pair
+    def score(fused):
+        return model.head(fused[:, 0])[:, 1]
+    maps = pair_relevance(model.albef, image, text, keep, score, layer)
+    shown = torch.cat(image), torch.tensor([[0, 3], [1, 4], [2, 5]])
+    with record_weights(model.albef.fusion, "cross") as weights:
+        fused = model.albef.fuse(text.requires_grad_(), keep, shown)
+    assert len(weights) == 4
+    for i in (0, 1):
+        own = weights[2 * layer + i]
+        gradient, = torch.autograd.grad(score(fused).sum(), own, retain_graph=True)
+        assert maps[i].shape == (3, 8, 9)
+        columns = (own * gradient.clamp(min=0)).mean(1).detach() * keep[:, :, None]
+        assert_close(maps[i], columns[:, :, -9:])       # of the patches; [CLS] stands before them
+    assert maps[0].max() > 0 and not torch.allclose(maps[0], maps[1], rtol=0.01)
 
 
 # what cannot be asked
