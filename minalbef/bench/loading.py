@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from emojiscenes.scenes import Scenes, paint
-from minalbef.data import open_image, read_pixels
 from minalbef.datasets.augment import augment
-from minalbef.metrics import TICK
 from minalbef.presets import preset
+from minalbef.system.images import open_image, read_pixels
+from minalbef.system.metrics import TICK
 
 ROWS = 16                              # images of a batch
 

@@ -17,19 +17,22 @@ import torch.nn.functional as F
 from torch.nn.modules import module as every_module
 from torch.utils.flop_counter import FlopCounterMode
 
-from minalbef import checkpoint, distributed, train
-from minalbef.config import Config, nearest, read_changes, replace_checked
+from minalbef import train
+from minalbef.config import Config
 from minalbef.fast import loop
-from minalbef.metrics import TICK
 from minalbef.presets import PRESETS, preset
 from minalbef.pretrain import Pretrain
 from minalbef.recipes import launch
 from minalbef.recipes.pretrain import begin
 from minalbef.recipes.report import command, commit, describe_device, now
 from minalbef.scenes.batches import SceneBatches
+from minalbef.system import checkpoint, distributed
+from minalbef.system.limits import nearest
+from minalbef.system.metrics import TICK
+from minalbef.system.settings import read_changes, replace_checked
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.base import Task
 from minalbef.tasks.table import TASKS, find_task_of_preset
-from minalbef.tokenizer import Tokenizer
 
 WARM_UP = 2                           # steps that allocate the optimiser's state
 COMPILING = 20                        # steps in which new lengths may still be compiled

@@ -23,8 +23,8 @@ def step(what: str = "tiny", changes: Changes = (), /, steps: int = 10,
         steps: how many to time, spread over the run
         full_texts: all captions have text_length, to compare with another implementation
     """
-    from minalbef import distributed
     from minalbef.bench.step import find_recipe, measure_step, show
+    from minalbef.system import distributed
     figures = measure_step(*find_recipe(what, changes), steps, full_texts)
     if distributed.rank() == 0:
         show(figures)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from minalbef.config import printable
+from minalbef.system.limits import printable
 
 Address = Annotated[str | None, tyro.conf.arg(name="from")]      # a Path would lose a slash of //
 

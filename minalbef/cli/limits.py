@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_origin, get_type_hints
 
-from minalbef.config import RANGES, check_range
+from minalbef.config import RANGES
+from minalbef.system.limits import check_range
 
 # (least, most) by flag; a flag named like a field of Config has that field's range
 LIMITS = RANGES | {

@@ -26,7 +26,7 @@ from minalbef.cli.limits import checked, join_lists, list_flags
 from minalbef.cli.measure import doctor, evaluate
 from minalbef.cli.train import demo, finetune, pretrain
 from minalbef.cli.use import explore, export, predict, search
-from minalbef.config import nearest, printable
+from minalbef.system.limits import nearest, printable
 
 ABOUT = """ALBEF, rebuilt minimal, faithful and fast. `minalbef COMMAND --help` shows its flags.
 

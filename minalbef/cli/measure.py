@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from minalbef.cli.train import Flags, From, source_of
-from minalbef.config import printable
+from minalbef.system.limits import printable
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
         out: the folder to write; by default RUN, or within it for a set or a part of the test
         seed: of the freshly drawn test set
     """
-    from minalbef import checkpoint
     from minalbef.recipes import evaluate as recipe
     from minalbef.recipes import report
+    from minalbef.system import checkpoint
     from minalbef.tasks.table import TASKS
     run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
     if data:

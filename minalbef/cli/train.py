@@ -192,7 +192,7 @@ def part_changes(data: tuple[Path, ...],
 
 def source_of(run: Path | None) -> Path:
     """The pretrained run to use: the one named, or else runs/demo, or else the shipped model."""
-    from minalbef import checkpoint
+    from minalbef.system import checkpoint
     if run is None:
         demo = Path("runs/demo")
         run = demo if (demo / "model.safetensors").exists() else Path("tiny")

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import minalbef
 from minalbef.cli.train import source_of
-from minalbef.config import printable
+from minalbef.system.limits import printable
 
 if TYPE_CHECKING:                     # importing it loads torch, for which --help need not wait
-    from minalbef.run import Run
+    from minalbef.tasks.run import Run
 
 FEW = 5                               # files that a line lists
 
@@ -55,7 +55,7 @@ def search(what: str, /, run: Path | None = None, images: Path | None = None,
 
 def report_unread(reasons: Collection[str], folder: Path) -> None:
     """Print why images of a folder could not be read, and what else was left out."""
-    from minalbef.data import image_files
+    from minalbef.system.images import image_files
     for reason in reasons:
         print(printable(f"left out: {reason}"))
     names_by_reason: dict[str, list[str]] = {}

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minalbef.data import Batch, Source, open_image, read_pixels
+from minalbef.data import Batch
 from minalbef.evaluation import ranking
 from minalbef.evaluation.intervals import Clusters
 from minalbef.evaluation.loop import How, Pretrained, Records, grey_image, over
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.images import Source, open_image, read_pixels
+from minalbef.system.tokenizer import Tokenizer
 
 WAYS = ("itc", "itm", "both")
 CHANCE = {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6}         # of four scores in random order

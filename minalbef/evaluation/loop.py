@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import mark_upright, normalise, read_pixels, reads_upright
-from minalbef.metrics import progress
-from minalbef.tokenizer import Tokenizer
+from minalbef.data import normalise
+from minalbef.system import distributed
+from minalbef.system.images import mark_upright, read_pixels, reads_upright
+from minalbef.system.metrics import progress
+from minalbef.system.tokenizer import Tokenizer
 
 
 class Records(Protocol):

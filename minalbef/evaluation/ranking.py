@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minalbef import distributed
 from minalbef.albef import ALBEF
-from minalbef.metrics import progress
+from minalbef.system import distributed
+from minalbef.system.metrics import progress
 
 KS = (1, 5, 10)                       # the paper's recalls
 

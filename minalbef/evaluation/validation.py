@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 from tqdm import tqdm
 
-from minalbef import distributed
 from minalbef.config import Config
-from minalbef.layers import evaluation_mode
-from minalbef.metrics import read_table, write_table
+from minalbef.system import distributed
+from minalbef.system.metrics import read_table, write_table
+from minalbef.system.modes import evaluation_mode
 
 LOG = logging.getLogger("minalbef")
 TABLE = "validation.csv"                         # both in the run's folder

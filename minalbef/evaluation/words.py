@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from minalbef.data import Record, transform
+from minalbef.evaluation.gradcam import match_score, relevance, word_score
 from minalbef.evaluation.intervals import by_kind
 from minalbef.evaluation.loop import How, Pretrained, encode_images, grey_image
-from minalbef.gradcam import match_score, relevance, word_score
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minalbef import checkpoint
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import part_of
-from minalbef.config import replace_checked
 from minalbef.ema import make_teacher
 from minalbef.fast.pretrain import in_form
 from minalbef.feature_queue import FeatureQueue
 from minalbef.pretrain import Pretrain
+from minalbef.system import checkpoint
+from minalbef.system.checkpoint import part_of
+from minalbef.system.settings import replace_checked
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.nlvr2 import PairModel, add_shared, drop_shared
 from minalbef.tasks.table import TASKS
-from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 from minalbef.weights.original import (
     HEADS,

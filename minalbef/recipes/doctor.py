@@ -13,23 +13,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from minalbef import checkpoint
 from minalbef.config import Config
-from minalbef.data import Record, open_image, reads_upright
+from minalbef.data import Record
 from minalbef.datasets.loader import order
 from minalbef.datasets.store import open_records
 from minalbef.evaluation.intervals import Clusters, interval
 from minalbef.evaluation.loop import unique
 from minalbef.evaluation.ranking import Scores, encode_texts, inner_products, rank, true_pairs
-from minalbef.metrics import read_numbers
 from minalbef.recipes.pretrain import still_guesses
 from minalbef.recipes.provenance import hashes_of, trained_on
 from minalbef.recipes.sets import SPLIT, validation_records
 from minalbef.recipes.vocabulary import count_cut, count_words, describe_cut
-from minalbef.run import Run, load
 from minalbef.scenes import questions
 from minalbef.scenes.records import image_of
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import checkpoint
+from minalbef.system.images import open_image, reads_upright
+from minalbef.system.metrics import read_numbers
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.tasks.run import Run, load
 
 SEARCHABLE = ("pretrain", "retrieval")           # tasks whose model is for ranking
 LEAST = 20                            # images; a search among fewer says nothing

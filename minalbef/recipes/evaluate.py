@@ -15,10 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from minalbef import checkpoint, distributed
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import write_atomically
-from minalbef.config import Config, check_range
+from minalbef.config import Config
 from minalbef.datasets import public
 from minalbef.datasets.store import Records, place_of, read_about
 from minalbef.evaluation import choices, intervals, loop, validation
@@ -28,13 +26,16 @@ from minalbef.recipes import report
 from minalbef.recipes.finetune import at_size
 from minalbef.recipes.provenance import hash_of, protocol, trained_on
 from minalbef.recipes.vocabulary import cut_warning
-from minalbef.run import Run, load
 from minalbef.scenes import evaluation, questions, task_problems
 from minalbef.scenes.records import minimal_pairs
 from minalbef.scenes.tasks.table import SCENE_TASKS
+from minalbef.system import checkpoint, distributed
+from minalbef.system.checkpoint import write_atomically
+from minalbef.system.limits import check_range
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.retrieval import LENGTH
+from minalbef.tasks.run import Run, load
 from minalbef.tasks.table import TASKS, load_model
-from minalbef.tokenizer import Tokenizer
 
 LOG = logging.getLogger("minalbef")
 CHOICE = "choice"                     # among captions, by the ITC and ITM of a pretrained model

@@ -15,14 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from minalbef.config import printable
-from minalbef.data import open_image, transform
-from minalbef.metrics import progress
+from minalbef.data import transform
 from minalbef.recipes.features import check_readable, images_in
 from minalbef.recipes.report import similarity_weight
 from minalbef.recipes.search import FIRST, resize
 from minalbef.recipes.vocabulary import trained_words
-from minalbef.run import IMAGE_CHUNK, Run
+from minalbef.system.images import open_image
+from minalbef.system.limits import printable
+from minalbef.system.metrics import progress
+from minalbef.tasks.run import IMAGE_CHUNK, Run
 from minalbef.viz.explorer import pack, vocabulary, write_html
 
 MOST_PICTURES = 500

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
 from minalbef.data import MEAN, STD
-from minalbef.run import Run
-from minalbef.writing import restate, write_atomically
+from minalbef.system.writing import restate, write_atomically
+from minalbef.tasks.run import Run
 
 MOST = 2 ** 20                        # rows of a batch: torch 2.6 refuses a batch without a bound
 

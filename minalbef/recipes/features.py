@@ -10,11 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minalbef import checkpoint
-from minalbef.data import list_images
-from minalbef.metrics import progress
-from minalbef.run import IMAGE_CHUNK, Run
-from minalbef.writing import MALFORMED, require_file, restate, write_atomically
+from minalbef.system import checkpoint
+from minalbef.system.images import list_images
+from minalbef.system.metrics import progress
+from minalbef.system.writing import MALFORMED, require_file, restate, write_atomically
+from minalbef.tasks.run import IMAGE_CHUNK, Run
 
 LOG = logging.getLogger("minalbef")
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from minalbef import checkpoint, distributed, train, writing
+from minalbef import train
 from minalbef.albef import ALBEF
-from minalbef.config import Config, nearest, read_changes, replace_checked, require_config
+from minalbef.config import Config
 from minalbef.datasets.store import (
     Folders,
     check_upright,
@@ -28,12 +28,15 @@ from minalbef.recipes import launch
 from minalbef.recipes.own_code import origin_of_code
 from minalbef.recipes.pretrain import freeze_encoders, refuse_validation, still_guesses
 from minalbef.recipes.sets import TrainingSets
-from minalbef.run import load
 from minalbef.scenes.batches import SceneBatches, least_rows
 from minalbef.scenes.questions import need_scenes
 from minalbef.scenes.task_problems import ProblemBatches
 from minalbef.scenes.tasks.table import SCENE_TASKS
+from minalbef.system import checkpoint, distributed, writing
+from minalbef.system.limits import nearest
+from minalbef.system.settings import read_changes, replace_checked, require_config
 from minalbef.tasks.base import TaskModule
+from minalbef.tasks.run import load
 from minalbef.tasks.table import TASKS, find_task
 
 LOG = logging.getLogger("minalbef")

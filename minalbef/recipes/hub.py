@@ -4,12 +4,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minalbef.checkpoint import TRAINED_ON, WORDS, hash_of_weights, run_folder, settings_text
 from minalbef.recipes import evaluate
 from minalbef.recipes.report import read_report
-from minalbef.run import Run, load
 from minalbef.scenes import tables
-from minalbef.writing import restate, write_atomically
+from minalbef.system.checkpoint import TRAINED_ON, WORDS, hash_of_weights, run_folder, settings_text
+from minalbef.system.writing import restate, write_atomically
+from minalbef.tasks.run import Run, load
 
 with restate("the hub's client is not installed", "pip install 'minalbef[hub]' brings it",
              ImportError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from minalbef.writing import write_atomically
+from minalbef.system.writing import write_atomically
 
 FOLDER = Path("mine")                 # beside the chapters, which run in their own folder
 Definition = ast.FunctionDef | ast.ClassDef

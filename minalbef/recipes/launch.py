@@ -15,9 +15,9 @@ from typing import BinaryIO
 import torch
 import torch.distributed as dist
 
-from minalbef import distributed
 from minalbef.config import Config
-from minalbef.interrupt import catch_signals
+from minalbef.system import distributed
+from minalbef.system.interrupt import catch_signals
 
 LOG = logging.getLogger("minalbef")
 LAUNCHED = "MINALBEF_LAUNCHED"        # set for the processes that `launch` starts: "yes", then

@@ -14,18 +14,19 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor, nn
 
-from minalbef.checkpoint import require_trained, run_folder, untrained_parts
-from minalbef.config import nearest
-from minalbef.data import Source, open_image, transform
+from minalbef.data import transform
 from minalbef.recipes.report import output_folder, report_of
 from minalbef.recipes.search import resize
 from minalbef.scenes.tasks.table import SCENE_TASKS
+from minalbef.system.checkpoint import require_trained, run_folder, untrained_parts
+from minalbef.system.images import Source, open_image
+from minalbef.system.limits import nearest
+from minalbef.system.tokenizer import Tokenizer, clean
+from minalbef.system.writing import restate
 from minalbef.tasks.base import Task
 from minalbef.tasks.prediction import Answer, Query
 from minalbef.tasks.table import TASKS, load_model
-from minalbef.tokenizer import Tokenizer, clean
 from minalbef.viz import plots
-from minalbef.writing import restate
 
 TOP_ANSWERS = 5                       # printed with their probabilities
 SIDE = 288                            # pixels of an image's longer side in the figure

@@ -15,20 +15,22 @@ from torch import Tensor
 
 from emojiscenes.painting import all_names
 from emojiscenes.scenes import Scenes
-from minalbef import checkpoint, distributed, train, writing
+from minalbef import train
 from minalbef.albef import ALBEF
-from minalbef.config import Config, other_settings, read_changes, require_config
+from minalbef.config import Config
 from minalbef.ema import make_teacher
 from minalbef.fast.pretrain import fast_form, in_form
 from minalbef.masking import mask_rates
-from minalbef.metrics import read_metrics
 from minalbef.presets import preset
 from minalbef.pretrain import Pretrain
 from minalbef.recipes import launch
 from minalbef.scenes.batches import SceneBatches, least_rows
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.scenes.warm_start import LabelBatches, WarmStart
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import checkpoint, distributed, writing
+from minalbef.system.metrics import read_metrics
+from minalbef.system.settings import other_settings, read_changes, require_config
+from minalbef.system.tokenizer import Tokenizer
 
 if TYPE_CHECKING:                     # scenes need no reader of prepared sets
     from minalbef.datasets.store import Folders

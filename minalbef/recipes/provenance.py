@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minalbef import checkpoint
-from minalbef.checkpoint import TRAINED_ON, write_atomically
 from minalbef.datasets.loader import count_unreadable
 from minalbef.datasets.store import hash_of, place_of, read_about
-from minalbef.writing import check_fields, read_json
+from minalbef.system import checkpoint
+from minalbef.system.checkpoint import TRAINED_ON, write_atomically
+from minalbef.system.writing import check_fields, read_json
 
 
 def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from minalbef import checkpoint
 from minalbef.config import Config
 from minalbef.data import data_folder
 from minalbef.datasets.catalogue import OWN
 from minalbef.evaluation.loop import How
-from minalbef.metrics import read_metrics
-from minalbef.writing import check_fields, read_json, restate, write_atomically
+from minalbef.system import checkpoint
+from minalbef.system.metrics import read_metrics
+from minalbef.system.writing import check_fields, read_json, restate, write_atomically
 
 LOG = logging.getLogger("minalbef")
 SCHEMA = 1

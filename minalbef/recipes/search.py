@@ -11,18 +11,18 @@ from PIL import Image
 from torch import Tensor
 
 from emojiscenes.scenes import Drawn, Scenes, paint
-from minalbef.config import printable
-from minalbef.data import open_image
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
 from minalbef.recipes.features import embed_folder
 from minalbef.recipes.report import similarity_weight
 from minalbef.recipes.vocabulary import trained_words
-from minalbef.run import Run
 from minalbef.scenes import questions
-from minalbef.tokenizer import clean, excerpt
+from minalbef.system.images import open_image
+from minalbef.system.limits import printable
+from minalbef.system.tokenizer import clean, excerpt
+from minalbef.system.writing import restate
+from minalbef.tasks.run import Run
 from minalbef.viz.plots import Plot, gallery, shorten, wrap
-from minalbef.writing import restate
 
 LOG = logging.getLogger("minalbef")
 FIRST = 32                            # the best by similarity, which fusion, far slower, re-ranks

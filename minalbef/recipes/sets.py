@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minalbef import checkpoint, distributed
 from minalbef.config import Config
 from minalbef.data import Record
 from minalbef.datasets.catalogue import OWN
@@ -37,9 +36,10 @@ from minalbef.recipes.vocabulary import (
     trained_words,
     vocabulary_warning,
 )
+from minalbef.system import checkpoint, distributed
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import retrieval
 from minalbef.tasks.table import TASKS
-from minalbef.tokenizer import Tokenizer
 
 LOG = logging.getLogger("minalbef")
 SPLIT = "validation"

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emojiscenes.scenes import Scenes
-from minalbef.checkpoint import WORDS
 from minalbef.config import Config
 from minalbef.datasets.loader import order
 from minalbef.evaluation.loop import Records
-from minalbef.tokenizer import Tokenizer, clean
-from minalbef.writing import check_texts, read_json, write_atomically
+from minalbef.system.checkpoint import WORDS
+from minalbef.system.tokenizer import Tokenizer, clean
+from minalbef.system.writing import check_texts, read_json, write_atomically
 
 SAMPLE = 10_000                       # texts that show what a vocabulary lacks
 LOOKED_AT = 4_000                     # captions whose length is looked at

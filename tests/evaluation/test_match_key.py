@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 from helpers import small
 from minalbef.albef import ALBEF
-from minalbef.data import ImageFile, Record
+from minalbef.data import Record
 from minalbef.datasets.loader import ValidationBatches
 from minalbef.datasets.store import from_line, to_line
 from minalbef.evaluation.loop import How
 from minalbef.pretrain import Pretrain, collate
 from minalbef.recipes import doctor, sets
-from minalbef.run import Run
+from minalbef.system.images import ImageFile
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.retrieval import Retrieval, evaluate_retrieval, validation_figures
+from minalbef.tasks.run import Run
 from minalbef.tasks.text_assignment import TextAssignment
-from minalbef.tokenizer import Tokenizer
 
 LABELS = "bus cat dog egg fox gnu hat ice jar kite".split()
 STEP = 20                             # grey levels between the images of two labels

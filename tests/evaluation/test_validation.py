@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helpers import Batches, same_state, small
-from minalbef import metrics, train
+from minalbef import train
 from minalbef.evaluation import validation as validations
 from minalbef.evaluation.validation import Validation
 from minalbef.fast import loop
 from minalbef.pretrain import Pretrain
+from minalbef.system import metrics
 
 # 20 steps of 8, an epoch of 5 steps
 CONFIG = small(image_size=16, text_width=32, alpha=0.4, epoch=40, epochs=4.0, dropout=0.1,

@@ -10,7 +10,6 @@ from PIL import ExifTags, Image
 
 from emojiscenes.grammar import KINDS
 from helpers import disturb
-from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.cli.main import main
 from minalbef.datasets.prepare import prepare
@@ -18,9 +17,10 @@ from minalbef.evaluation import choices
 from minalbef.evaluation.choices import ChoiceRecord, accuracy, evaluate_choices, table, winoground_scores
 from minalbef.evaluation.loop import How
 from minalbef.recipes.evaluate import evaluate_pairs
-from minalbef.run import Run
 from minalbef.scenes import questions
 from minalbef.scenes.records import minimal_pairs
+from minalbef.system import checkpoint
+from minalbef.tasks.run import Run
 from miniature_sets import write
 from untrained import untrained
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from checkout import python_path
 from helpers import pretrain, same_state, small
-from minalbef import checkpoint
 from minalbef.recipes.convert import pretrain_from_original, to_original, to_run
-from minalbef.tokenizer import SPECIALS, Tokenizer
+from minalbef.system import checkpoint
+from minalbef.system.tokenizer import SPECIALS, Tokenizer
 from minalbef.weights import key_table
 from minalbef.weights.original import read_file
 from original_files import HEADS, TASKS, UNEQUAL, as_file, small_state

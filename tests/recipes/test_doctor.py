@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minalbef import checkpoint
 from minalbef.cli.main import main
 from minalbef.datasets.prepare import prepare
 from minalbef.presets import preset
@@ -17,6 +16,7 @@ from minalbef.recipes import doctor
 from minalbef.recipes.doctor import Diagnosis, examine
 from minalbef.recipes.evaluate import at_chance
 from minalbef.recipes.pretrain import GUESSING, pretrain, settings
+from minalbef.system import checkpoint
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "white": (250, 250, 250),
            "black": (10, 10, 10), "yellow": (240, 220, 40), "pink": (250, 150, 190), "brown": (120, 70, 30)}

@@ -12,8 +12,8 @@ from minalbef.albef import ALBEF
 from minalbef.cli.main import main
 from minalbef.data import transform
 from minalbef.recipes.export import export
-from minalbef.run import Run, load
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.tasks.run import Run, load
 
 onnx = pytest.importorskip("onnx", reason="pip install -e '.[onnx]' brings it")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -10,15 +10,15 @@ from torch.testing import assert_close
 from commands import call
 from emojiscenes.scenes import Scenes
 from helpers import disturb
-from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.cli.main import main
-from minalbef.data import list_images
 from minalbef.evaluation.loop import How
 from minalbef.recipes import features
 from minalbef.recipes import search as finder
 from minalbef.recipes.features import embed_folder
-from minalbef.run import load
+from minalbef.system import checkpoint
+from minalbef.system.images import list_images
+from minalbef.tasks.run import load
 from untrained import untrained
 
 SENTENCE = "a pizza above a cat"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from captions import CAPTIONS, files, prepare_captions, stop_at, train
 from helpers import disturb, same_state, small
-from minalbef import checkpoint, load
+from minalbef import load
 from minalbef.albef import ALBEF
 from minalbef.data import data_folder
 from minalbef.datasets.prepare import prepare
@@ -18,8 +18,9 @@ from minalbef.recipes import finetune
 from minalbef.recipes.convert import to_original
 from minalbef.recipes.evaluate import evaluate_set
 from minalbef.recipes.provenance import hash_of
+from minalbef.system import checkpoint
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.retrieval import Retrieval
-from minalbef.tokenizer import Tokenizer
 from minalbef.train import Stopped
 from minalbef.weights.original import read_file
 from runs import photographs

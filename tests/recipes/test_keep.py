@@ -4,7 +4,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from minalbef.checks import check_same
+from minalbef.evaluation.checks import check_same
 from minalbef.recipes.keep import keep_part, run_module
 
 IMPORTS = "import torch\nfrom torch import Tensor, nn\nimport minalbef"

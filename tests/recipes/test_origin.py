@@ -6,12 +6,12 @@ import pytest
 
 from captions import CAPTIONS, files, prepare_captions, train
 from helpers import disturb, small
-from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.datasets.loader import RecordBatches
 from minalbef.recipes import finetune, provenance
 from minalbef.recipes.provenance import trained_on
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import checkpoint
+from minalbef.system.tokenizer import Tokenizer
 
 
 def test_other_records_with_the_same_words_are_noticed_too(tmp_path):

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from minalbef.datasets.prepare import prepare
-from minalbef.metrics import read_table
 from minalbef.presets import preset
 from minalbef.recipes import pretrain
 from minalbef.recipes.evaluate import evaluate_set
 from minalbef.recipes.pretrain import settings
 from minalbef.recipes.provenance import trained_on
+from minalbef.system.metrics import read_table
 from miniature_sets import change_about
 from processes import ENVIRONMENT, LAUNCHERS, ROOT
 

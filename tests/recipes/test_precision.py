@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from helpers import Batches, pretrain, same_state, small
-from minalbef import checkpoint, load
+from minalbef import load
 from minalbef.data import data_folder
-from minalbef.distributed import autocast
 from minalbef.evaluation.loop import How
 from minalbef.evaluation.ranking import encode, similarity
 from minalbef.recipes.evaluate import CHOICE, evaluate_records
 from minalbef.scenes.questions import scenes
 from minalbef.scenes.records import minimal_pairs
+from minalbef.system import checkpoint
+from minalbef.system.distributed import autocast
 from minalbef.train import fit
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -8,13 +8,13 @@ from PIL import Image
 from torch.testing import assert_close
 
 from helpers import disturb, small, texts
-from minalbef import checkpoint
 from minalbef.cli import main
 from minalbef.data import Batch, transform
-from minalbef.gradcam import pair_relevance, relevance, text_map
+from minalbef.evaluation.gradcam import pair_relevance, relevance, text_map
 from minalbef.layers import record_weights
 from minalbef.recipes import predict, report
 from minalbef.scenes.tasks.table import SCENE_TASKS
+from minalbef.system import checkpoint
 from minalbef.tasks import entailment, grounding, vqa
 from minalbef.tasks.nlvr2 import PairModel
 from minalbef.tasks.table import TASKS

@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from minalbef import checkpoint
 from minalbef.presets import preset
 from minalbef.recipes import report
 from minalbef.scenes import questions
+from minalbef.system import checkpoint
 from minalbef.viz import page
 from untrained import untrained
 

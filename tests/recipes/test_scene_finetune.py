@@ -13,7 +13,6 @@ from torch.testing import assert_close
 from checkout import python_path
 from emojiscenes.problems import answer_list
 from helpers import small
-from minalbef import checkpoint, distributed
 from minalbef.albef import ALBEF
 from minalbef.data import data_folder
 from minalbef.evaluation import answers
@@ -24,9 +23,10 @@ from minalbef.scenes import tables, task_problems
 from minalbef.scenes.task_problems import ProblemBatches
 from minalbef.scenes.tasks import grounding as grounding_scenes
 from minalbef.scenes.tasks.table import SCENE_TASKS
+from minalbef.system import checkpoint, distributed
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import nlvr2, vqa
 from minalbef.tasks.table import load_model
-from minalbef.tokenizer import Tokenizer
 
 BASELINES = {"retrieval": {"chance", "pretrained"}, "entailment": {"majority"}, "vqa": {"majority", "chance"},
              "nlvr2": {"majority"}, "grounding": {"random_box", "largest_box", "random_point", "pretrained",

@@ -9,7 +9,7 @@ from PIL import Image
 
 from minalbef.cli.main import main
 from minalbef.recipes import search as finder
-from minalbef.run import load
+from minalbef.tasks.run import load
 from untrained import untrained
 
 

@@ -10,23 +10,24 @@ from PIL import Image
 
 from commands import call
 from helpers import disturb, same_state, small
-from minalbef import checkpoint, distributed
 from minalbef.albef import ALBEF
-from minalbef.data import Record, open_image, transform
+from minalbef.data import Record, transform
 from minalbef.datasets import loader
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.evaluation.loop import How
-from minalbef.metrics import read_table
 from minalbef.presets import preset
 from minalbef.recipes import finetune, pretrain, report
 from minalbef.recipes.evaluate import evaluate_set, table
 from minalbef.recipes.finetune import settings
 from minalbef.recipes.provenance import trained_on
+from minalbef.system import checkpoint, distributed
+from minalbef.system.images import open_image
+from minalbef.system.metrics import read_table
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import nlvr2, vqa
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.table import TASKS, load_model
-from minalbef.tokenizer import Tokenizer
 from miniature_sets import change_about, refcoco, write
 from runs import change_settings
 

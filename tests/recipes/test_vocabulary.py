@@ -7,8 +7,8 @@ from minalbef.data import Record
 from minalbef.presets import preset
 from minalbef.recipes import search as finder
 from minalbef.recipes import vocabulary
-from minalbef.run import Run
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.tasks.run import Run
 from untrained import untrained
 
 CAPTIONS = ["a zebra on wet grass", "two zebras, grazing", "a red apple"]
