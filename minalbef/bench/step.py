@@ -75,7 +75,7 @@ class Steps:
         Raises ValueError for a device that isn't there, or a batch that is too small for the task.
         """
         self.device = distributed.join(config.device)
-        launch.check_rows(TASKS[task], config)
+        launch.check_rows(task, TASKS[task].least_rows, config)
         torch.manual_seed(config.seed)
         self.batch: Callable[[int], Any]
         if task == "pretrain" and config.objects:

@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from minalbef.cli import next_steps
 from minalbef.system.limits import printable
 
 Address = Annotated[str | None, tyro.conf.arg(name="from")]      # a Path would lose a slash of //
@@ -34,7 +33,6 @@ def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "m
     else:
         print(converter.to_run(source, out, vocab, image_size, image_heads, text_heads))
         print(f"\n{out} is a run folder now")
-        next_steps.announce(f"evaluate {out} --data prepared/SET/test")
 
 
 def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
@@ -64,4 +62,3 @@ def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
     columns = Columns(image_column, caption_column, group=group_column)
     account = write(name, source, out, images, without, look, most_bad, share, columns)
     print("\n".join(map(printable, account.split("\n"))))
-    next_steps.announce(next_steps.after_preparing(name, out / name))

@@ -17,7 +17,7 @@ LIMITS = RANGES | {
     "size": (0.001, 1),
     "most_bad": (0, 1),
     "cpu": (0.1, 1_000_000),
-    "among": (1, 1_000_000),
+    "among": (10, 1_000_000),         # as many as ITM re-ranks
     "scenes": (1, 1_000_000),
     "number": (1, 1_000_000),
     "steps": (1, 1_000_000),

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from minalbef.cli import next_steps
 from minalbef.cli.train import Flags, From, source_of
 from minalbef.system.limits import printable
 
@@ -37,8 +36,6 @@ class EvaluateSets:
     """candidates of the second stage; 0: the paper's for the set"""
     layer: int | Literal["all"] | None = None
     """grounding: fusion's layer, an index from 0; by default the middle"""
-    image_size: int | None = None
-    """side of the images in pixels, by default the run's"""
     original: bool = False
     """score as the original does: VQA's first word twice, no overlap below a pixel"""
     tuned_on: tuple[str, ...] = ()
@@ -66,9 +63,6 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     from minalbef.recipes import report
     from minalbef.system import checkpoint
     from minalbef.tasks.table import TASKS
-    if scenes.among is not None and scenes.among < 10:
-        raise ValueError(f"--among {scenes.among}: must be at least 10, as many as ITM re-ranks; "
-                         "the default is 500")
     run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
     if data:
         options = dict(vars(sets))
@@ -76,13 +70,11 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
         figures = recipe.evaluate_set(run, data, out=out, command=report.command(), **options)
         if figures:                              # in the first process
             print(recipe.table(figures))
-            next_steps.announce(next_steps.predict_with(figures["task"], run))
     elif scenes.pairs:
         if scenes.among or scenes.source:
             raise ValueError("--among and --from: of no use with --pairs; leave them out")
         figures = recipe.evaluate_pairs(run, report.command(), seed, scenes.size, scenes.split, out)
         print(recipe.table(figures))
-        next_steps.announce(f"explore {run}", "change a scene and a sentence yourself")
     else:
         evaluate_on_scenes(run, seed, scenes, out)
 
@@ -105,12 +97,10 @@ def evaluate_on_scenes(run: Path, seed: int, scenes: EvaluateScenes, out: Path |
                                   scenes.split, scenes.among, out)
     if figures["task"] != "pretrain":
         print(tables.task_table([figures]))
-        next_steps.announce(next_steps.predict_with(figures["task"], run))
         return
     page.write_page(run, figures, out)
     print(tables.summary_table(figures))
     print(f"\n{out}/report.html shows what was learnt")
-    next_steps.announce(f'search "a red apple left of a cat" --run {run}')
 
 
 def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),
@@ -127,4 +117,3 @@ def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),
     from minalbef.recipes.doctor import examine
     diagnosis = examine(run, data, number)
     print("\n".join(map(printable, str(diagnosis).split("\n"))))
-    next_steps.announce(next_steps.after_doctor(diagnosis, data))

@@ -1,12 +1,11 @@
 """`minalbef demo`, `pretrain` and `finetune` on the command line."""
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import tyro
-
-from minalbef.cli import next_steps
 
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
 From = Annotated[Path | None, tyro.conf.arg(name="from")]
@@ -76,13 +75,10 @@ def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("r
     data, changes = part_changes(data, changes)
     config = recipe.settings(preset, changes, data)
     recipe.pretrain(config, run, data, workers=workers, **vars(sets))
-    if not next_steps.ends_here():
-        return
-    if data:
-        sources = " ".join(map(str, data))
-        next_steps.announce(f"doctor {run} --data {sources}", "what went well and what didn't")
-    else:
-        next_steps.announce(f"evaluate {run}")
+    if ends_here() and data:
+        print(f"next: minalbef doctor {run} --data {' '.join(map(str, data))}")
+    elif ends_here():
+        print(f"next: minalbef evaluate {run}")
 
 
 @dataclass(frozen=True)
@@ -138,8 +134,11 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
     config = recipe.settings(task, source, changes, data, sets.preset)
     recipe.finetune(task, source, run, config, data, workers=sets.workers, most_bad=sets.most_bad,
                     freeze=sets.freeze)
-    if next_steps.ends_here():
-        next_steps.announce(next_steps.after_finetuning(task, run, data))
+    if ends_here():
+        from minalbef.datasets.store import place_of
+        from minalbef.evaluation.validation import BEST
+        weights = run / BEST if (run / BEST).exists() else run
+        print(f"next: minalbef evaluate {weights} --data {place_of(data[0])[0]}/test")
 
 
 def finetune_on_scenes(task: str, changes: tuple[str, ...], source: Path, run: Path,
@@ -158,14 +157,17 @@ def finetune_on_scenes(task: str, changes: tuple[str, ...], source: Path, run: P
         baseline = "".join(scenes.baselines)
         config = recipe.settings(task, source, changes)
         recipe.finetune(task, source, run, config, baseline=baseline)
-        if next_steps.ends_here() and not baseline:
-            next_steps.announce(f"evaluate {run} --from {source}")
         return
     recipe.finetune_with_baselines(task, source, run, changes, scenes.baselines, scenes.processes)
     out = report.output_folder(run, scenes.size == 1)
     figures = evaluate.evaluate_run(run, report.command(), source, size=scenes.size, out=out)
     print(tables.task_table([figures]))
-    next_steps.announce(next_steps.predict_with(task, run))
+
+
+def ends_here() -> bool:
+    """Whether a training process is the first, and its command ends with it: `launch` goes on."""
+    from minalbef.recipes.launch import followed
+    return os.environ.get("RANK", "0") == "0" and not followed()
 
 
 def part_changes(data: tuple[Path, ...],

@@ -20,9 +20,9 @@ from minalbef.datasets.store import open_records
 from minalbef.evaluation.intervals import Clusters, interval
 from minalbef.evaluation.loop import unique
 from minalbef.evaluation.ranking import Scores, encode_texts, inner_products, rank, true_pairs
+from minalbef.recipes.pretrain import still_guesses
 from minalbef.recipes.provenance import hashes_of, trained_on
-from minalbef.recipes.report import still_guesses
-from minalbef.recipes.validate import SPLIT, validation_records
+from minalbef.recipes.sets import SPLIT, validation_records
 from minalbef.recipes.vocabulary import count_cut, count_words, describe_cut
 from minalbef.scenes import questions
 from minalbef.scenes.records import image_of
@@ -77,48 +77,49 @@ def examine(run: str | Path, data: Sequence[str | Path] = (), number: int = 500)
     folder = checkpoint.run_folder(run)
     config, task, tokenizer, _, step = checkpoint.open_run(folder)
     diagnosis = Diagnosis(folder, task, config, step)
+    note = diagnosis.notes.append
     look_at_log(diagnosis)
     if task not in SEARCHABLE:
-        diagnosis.notes.append("no captions, images and search: "
-                               f"a run of {task} doesn't learn from pairs")
+        note(f"no captions, images and search: a run of {task} doesn't learn from pairs")
         return diagnosis
-    model: Run | None = None
-    try:
-        opened = load(folder)
-        opened.require("image_proj", "text_proj")
-        model = opened
-    except ValueError as error:                  # with an encoder of yours, say
-        diagnosis.notes.append(f"no search: {error}")
     pairs: dict[str, list[Record]] = {}
     if data:
-        check_sets(diagnosis, data)
+        hashes = trained_on(folder)
+        own = {*(hashes["pretrained"] or {}).values(), *hashes["tuned"].values()}
+        if own and own.isdisjoint(hashes_of(data).values()):
+            note(f"not its own training pairs: {', '.join(map(str, data))} isn't what it was "
+                 "trained on, or was prepared again since")
         pairs["train"] = sample(diagnosis, open_records("retrieval", data, config.share), number)
         held_out = validation_records("retrieval", data)
         if held_out is None:
-            diagnosis.notes.append(f"no search among {SPLIT} pairs: the set has none, or the run "
-                                   "was trained on them")
+            note(f"no search among {SPLIT} pairs: the set has none, or the run was trained on them")
         else:
             pairs[SPLIT] = sample(diagnosis, held_out, number)
         look_at_captions(diagnosis, [record.text for record in pairs["train"]], tokenizer)
     elif not config.objects:
-        diagnosis.notes.append("no captions, images and search: name its set with --data")
-    elif model is not None:
-        pairs = {split: scene_pairs(model, split, number) for split in ("train", SPLIT)}
-    if model is not None:
-        look_at_searches(diagnosis, model, pairs)
+        note("no captions, images and search: name its set with --data")
+        return diagnosis
+    try:
+        model = load(folder)
+        model.require("image_proj", "text_proj")
+    except ValueError as error:
+        note(f"no search: {error}")
+        return diagnosis
+    if not data:
+        for split in ("train", SPLIT):
+            scenes = questions.plain(model, split, config.seed, number)
+            pairs[split] = [Record(image_of(example.scene, config.image_size), example.text, i)
+                            for i, example in enumerate(scenes)]
+    look_at_searches(diagnosis, model, pairs)
     return diagnosis
-
-
-# the log
 
 
 def look_at_log(diagnosis: Diagnosis) -> None:
     """The losses' means over the last tenth of the run: do ITC and ITM still guess?"""
-    folder = diagnosis.folder
     config = diagnosis.config
-    rows = read_numbers(folder / "metrics.csv")
+    rows = read_numbers(diagnosis.folder / "metrics.csv")
     if not rows:
-        diagnosis.notes.append(f"no log: {folder} has no metrics.csv")
+        diagnosis.notes.append(f"no log: {diagnosis.folder} has no metrics.csv")
         return
     losses = {}
     for name in dict.fromkeys(name for row in rows for name in row):
@@ -136,29 +137,8 @@ def look_at_log(diagnosis: Diagnosis) -> None:
             f"ITC guesses: its loss ended at {losses['itc']:.2f}, and ln of the {keys:,} keys is "
             f"{math.log(keys):.2f}; train longer, try another lr (now {config.lr:g}), or begin "
             "with weights that know images (--vit)")
-    if warning := still_guesses(folder):
+    if warning := still_guesses(diagnosis.folder):
         diagnosis.findings.append(warning)
-
-
-# its pairs
-
-
-def check_sets(diagnosis: Diagnosis, data: Sequence[str | Path]) -> None:
-    """Note sets that a run wasn't trained on."""
-    record = trained_on(diagnosis.folder)
-    hashes = {*(record["pretrained"] or {}).values(), *record["tuned"].values()}
-    if hashes and not hashes & {*hashes_of(data).values()}:
-        names = ", ".join(map(str, data))
-        diagnosis.notes.append(f"not its own training pairs: {names} isn't what it was trained "
-                               "on, or was prepared again since")
-
-
-def scene_pairs(run: Run, split: str, number: int) -> list[Record]:
-    """Embedded scenes with their captions."""
-    size = run.config.image_size
-    examples = questions.plain(run, split, run.config.seed, number)
-    return [Record(image_of(example.scene, size), example.text, i)
-            for i, example in enumerate(examples)]
 
 
 def sample(diagnosis: Diagnosis, records: Any, number: int) -> list[Record]:
@@ -201,9 +181,6 @@ def look_at_captions(diagnosis: Diagnosis, texts: Sequence[str], tokenizer: Toke
         diagnosis.findings.append(
             f"captions are cut: {describe_cut(cut, length)}; write what tells images apart at "
             "the beginning, or several captions for an image")
-
-
-# a search
 
 
 class Search(NamedTuple):

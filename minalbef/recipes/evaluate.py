@@ -65,10 +65,10 @@ def evaluate(run: str | Path, data: str | Path | None = None, out: str | Path | 
 # what all evaluations share
 
 
-def open_for(task: str, folder: Path, image_size: int | None = None) -> Run:
+def open_for(task: str, folder: Path) -> Run:
     """A run with its model for a task. Warns of parts that were never trained."""
     model: Any
-    model, tokenizer, trained_for = load_model(task, folder, image_size)
+    model, tokenizer, trained_for = load_model(task, folder)
     if distributed.rank() == 0:
         warn_of_untrained(folder)
     config = getattr(model, "albef", model).config
@@ -153,12 +153,9 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
             start = _on_device(folder / "start")
             figures["start"] = evaluation.evaluate_start(start, seed, size, split)
         seconds = {"warm_start": report.train_seconds(folder / "warm"), **seconds}
-    elif task in SCENE_TASKS:
+    else:
         figures = evaluate_task(task, folder, source, seed, size, split)
         seconds["train"] += report.train_seconds(folder / "assign")
-    else:
-        raise ValueError(f"{folder} is a run of {task}; `minalbef finetune` makes those of "
-                         f"{', '.join(SCENE_TASKS)}")
     seconds["evaluate"] = time.perf_counter() - clock
     return write_figures(folder, out or folder, task, figures, config, seconds, command)
 
@@ -262,8 +259,8 @@ def candidate_answers(task: str, folder: Path, answers: Path | None, free: bool
 
 
 def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | None = None,
-                 answers: Path | None = None, free: bool = False, image_size: int | None = None,
-                 top: int = 0, layer: int | str | None = None, original: bool = False,
+                 answers: Path | None = None, free: bool = False, top: int = 0,
+                 layer: int | str | None = None, original: bool = False,
                  tuned: Sequence[str] = (), batch: int = 32, workers: int = 0,
                  precision: str = "auto", command: str = "") -> dict | None:
     """Evaluate a run on a prepared split and write report.json: -> the report on rank 0, else None.
@@ -284,15 +281,22 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     name = read_about(folder)["set"]
     manifest = hash_of(folder, split)
     out = out or report.set_folder(run, name, split, manifest)
-    task = task_of(records)
-    model_task = "retrieval" if task == CHOICE else task         # choices are by ITC and ITM, too
+    task = model_task = CHOICE
+    if records.kind is choices.ChoiceRecord:
+        model_task = "retrieval"                 # choices are by ITC and ITM, too
+    else:
+        task = model_task = next(name for name, row in TASKS.items()
+                                 if row.evaluate and row.records[0] is records.kind)
     candidates = candidate_answers(model_task, folder, answers, free)
-    loaded = open_for(model_task, run, image_size)
+    loaded = open_for(model_task, run)
     config = loaded.config
     device = distributed.join("cpu" if config.device == "cpu" else "auto")
     precision = distributed.precision_on(device, precision)
-    how = How(batch, workers, device, precision, top=top or default_top(model_task, name, config),
-              answers=candidates, original=original, layer=layer)
+    recipe = TASKS[model_task].preset_of_set.get(name, TASKS[model_task].preset)
+    if not top:
+        top = preset(recipe).top if recipe else config.top
+    how = How(batch, workers, device, precision, top=top, answers=candidates, original=original,
+              layer=layer)
     loaded.model.to(device)
     if distributed.rank() == 0:
         length = min(LENGTH, config.positions) if task == "retrieval" else config.positions
@@ -301,7 +305,10 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     figures, more = evaluate_records(loaded, records, task, how)
     result = None
     if distributed.rank() == 0:
-        write_submission(out, more.pop("submission", None))
+        if submission := more.pop("submission", None):
+            text = json.dumps(submission) + "\n"
+            write_atomically(out / "vqa_result.json",
+                             lambda path: path.write_text(text, encoding="utf-8"))
         words = protocol_of(loaded, folder, split, name, tuned)
         about = {"run": str(run), "set": name, "split": split, "manifest": manifest,
                  "protocol": words, "precision": precision}
@@ -333,20 +340,6 @@ def at_chance(figures: dict, spans: dict, chance: Any) -> list[str]:
     return names
 
 
-def task_of(records: Records) -> str:
-    """The task that records are evaluated by: a name of TASKS, or CHOICE."""
-    if records.kind is choices.ChoiceRecord:
-        return CHOICE
-    return next(name for name, task in TASKS.items()
-                if task.evaluate and task.records[0] is records.kind)
-
-
-def default_top(task: str, name: str, config: Config) -> int:
-    """Candidates of the re-ranking stage: the paper's number for the set, or else the run's."""
-    recipe = TASKS[task].preset_of_set.get(name, TASKS[task].preset)
-    return preset(recipe).top if recipe else config.top
-
-
 def protocol_of(run: Run, folder: Path, split: str, name: str, tuned: Sequence[str]) -> str:
     """In words, what the run was trained on and whether it saw the split. tuned: see
     `evaluate_set`"""
@@ -357,14 +350,6 @@ def protocol_of(run: Run, folder: Path, split: str, name: str, tuned: Sequence[s
         phase = "pretrained" if run.task == "pretrain" else "tuned"
         sets[phase] = dict.fromkeys(tuned)
     return protocol(run.task, name, split, [*sets["tuned"]], sets["pretrained"], trained_on_split)
-
-
-def write_submission(out: Path, submission: list | None) -> None:
-    """Write VQA's answers for the official server, where there are any."""
-    if submission is not None:
-        text = json.dumps(submission) + "\n"
-        write_atomically(out / "vqa_result.json",
-                         lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def table(results: dict) -> str:

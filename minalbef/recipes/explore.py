@@ -9,17 +9,18 @@ more than the 1e-3 that a page may differ from torch, so they are fp32.
 import base64
 import io
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from minalbef.data import transform
+from minalbef.recipes.features import check_readable, images_in
 from minalbef.recipes.report import similarity_weight
-from minalbef.recipes.search import FIRST
+from minalbef.recipes.search import FIRST, resize
 from minalbef.recipes.vocabulary import trained_words
-from minalbef.system.images import list_images, open_image
+from minalbef.system.images import open_image
 from minalbef.system.limits import printable
 from minalbef.system.metrics import progress
 from minalbef.tasks.run import IMAGE_CHUNK, Run
@@ -84,9 +85,7 @@ def page_images(folder: Path) -> list[Path]:
 
     Raises ValueError for none, and for more than MOST_PICTURES.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; name the one that holds the images")
-    paths = cast(list[Path], list_images(folder))                # of a folder they are paths
+    paths = images_in(folder)
     if len(paths) > MOST_PICTURES:
         raise ValueError(f"{folder} has {len(paths):,} images, and a page at most {MOST_PICTURES}; "
                          "name one of its subfolders, or copy those you want into a new folder and "
@@ -113,20 +112,16 @@ def read_folder(run: Run, paths: list[Path],
             continue
         pixels.append(transform(image, run.config.image_size))
         pictures.append({"name": printable(name), **thumbnail(image)})
-    if not pictures:
-        raise ValueError(f"no image of {folder} can be read, the first because "
-                         f"{next(iter(broken.values()))}")
+    check_readable(folder, len(pictures), broken)
     chunks = torch.stack(pixels).split(IMAGE_CHUNK)
     tokens = [run.model.encode_image(chunk.to(run.device)).cpu() for chunk in chunks]
     return pictures, torch.cat(tokens), broken
 
 
 def thumbnail(image: Image.Image) -> dict[str, Any]:
-    """A small copy as WebP in base64, with its size. Each side has a pixel at least."""
-    scale = min(1.0, THUMBNAIL / max(image.size))
-    width = max(1, round(scale * image.width))
-    height = max(1, round(scale * image.height))
+    """A small copy as WebP in base64, with its size."""
+    small = resize(image, min(THUMBNAIL, max(image.size)))
     file = io.BytesIO()
-    image.resize((width, height), Image.Resampling.BICUBIC).save(file, "webp", quality=QUALITY)
+    small.save(file, "webp", quality=QUALITY)
     data = base64.b64encode(file.getvalue()).decode()
-    return {"width": width, "height": height, "data": data}
+    return {"width": small.width, "height": small.height, "data": data}

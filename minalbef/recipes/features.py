@@ -38,20 +38,30 @@ def embed_folder(run: Run, folder: Path, keep_in: Path | None = None) -> Feature
     """
     run.require("image_proj", "text_proj")
     folder = Path(folder).resolve()
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; name the one that holds the images")
-    paths = cast(list[Path], list_images(folder))                # of a folder they are paths
+    paths = images_in(folder)
     file = keep_in / f"{folder.name}.features.safetensors" if keep_in else None
     key = key_of(run, paths)
     kept = read_features(file, key) if file and file.exists() else None
     broken, features = kept or embed_paths(run, paths)
-    if not len(features):
-        raise ValueError(f"no image of {folder} can be read, the first because "
-                         f"{next(iter(broken.values()))}")
+    check_readable(folder, len(features), broken)
     if file and not kept:
         write_features(file, key, broken, features)
     readable = [path for path in paths if str(path) not in broken]
     return Features(folder, readable, features, [*broken.values()])
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder and its subfolders, by path. Raises ValueError for none."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; name the one that holds the images")
+    return cast(list[Path], list_images(folder))                 # of a folder they are paths
+
+
+def check_readable(folder: Path, readable: int, broken: dict[str, str]) -> None:
+    """Raises ValueError where no image can be read. broken: why, by path"""
+    if not readable:
+        raise ValueError(f"no image of {folder} can be read, the first because "
+                         f"{next(iter(broken.values()))}")
 
 
 def key_of(run: Run, paths: list[Path]) -> str:

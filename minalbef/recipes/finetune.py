@@ -6,14 +6,13 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from minalbef import train
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.store import (
     Folders,
     check_upright,
@@ -23,28 +22,19 @@ from minalbef.datasets.store import (
     read_about,
     sets_upright,
 )
-from minalbef.evaluation.validation import BEST, Validation
+from minalbef.evaluation.validation import Validation
 from minalbef.presets import preset
 from minalbef.recipes import launch
-from minalbef.recipes.freeze import freeze_encoders
 from minalbef.recipes.own_code import origin_of_code
-from minalbef.recipes.provenance import hashes_of, origin_of, record_training, trained_on
-from minalbef.recipes.report import describe_run, still_guesses
-from minalbef.recipes.validate import check_validation, validate_task, validation_hash
-from minalbef.recipes.vocabulary import (
-    cut_warning,
-    record_words,
-    sample_texts,
-    trained_words,
-    vocabulary_warning,
-)
-from minalbef.scenes.batches import ProblemBatches, SceneBatches, least_rows
+from minalbef.recipes.pretrain import freeze_encoders, refuse_validation, still_guesses
+from minalbef.recipes.sets import TrainingSets
+from minalbef.scenes.batches import SceneBatches, least_rows
 from minalbef.scenes.questions import need_scenes
+from minalbef.scenes.task_problems import ProblemBatches
 from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.system import checkpoint, distributed, writing
 from minalbef.system.limits import nearest
 from minalbef.system.settings import read_changes, replace_checked, require_config
-from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.base import TaskModule
 from minalbef.tasks.run import load
 from minalbef.tasks.table import TASKS, find_task
@@ -79,19 +69,6 @@ SIZES = ("patch_size image_width image_depth image_heads image_mlp_ratio stem vo
          "text_width text_depth text_heads text_mlp_ratio fusion_depth fuse_cls embed_dim").split()
 # on prepared sets a run also takes these settings from its source, unless you change them
 SOURCE_FIELDS = [*SIZES, "pos_scale", "dropout", "init_std", "queue_size", "equal_texts_match"]
-
-
-class Job(NamedTuple):
-    """What to fine-tune for, from which run, and into which folder."""
-
-    task: str
-    source: Path
-    folder: Path
-    config: Config
-    tokenizer: Tokenizer
-    data: tuple[str | Path, ...]      # prepared sets; () for scenes or your own batches
-    splits: dict[str, str]            # hashes of their records
-    quiet: bool
 
 
 # the first weights
@@ -143,7 +120,11 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
     Raises ValueError for what does not exist or does not fit together.
     """
     data = folders_of(data)
-    check_task(task, data)
+    names = list(SCENE_TASKS)
+    if data:
+        names = [name for name, row in TASKS.items() if row.begins_from]
+    if task not in names:
+        raise ValueError(f"no task {task!r}{nearest(task, names)}; there are {', '.join(names)}")
     base, source_task, _, _ = checkpoint.read_run(source)
     sources = TASKS[task].begins_from if data else ("pretrain",)
     if source_task not in sources:
@@ -158,19 +139,13 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
     config = replace_checked(config, **read_changes(tuple(changes)))
     if data:
         check_upright(config, data)
-    check_validation(task, config, data)
+        if config.validate_every and not TASKS[task].validation_figures:
+            raise ValueError(f"validate_every={config.validate_every:g}: {task} has no validation, "
+                             "as in the original; leave it out, and evaluate the finished run")
+    else:
+        refuse_validation(config)
     check_settings(config, base, source)
     return config
-
-
-def check_task(task: str, data: Sequence[str | Path]) -> None:
-    """Raises ValueError for a task that cannot be fine-tuned on prepared sets, or on scenes."""
-    if data:
-        names = [name for name, row in TASKS.items() if row.begins_from]
-    else:
-        names = list(SCENE_TASKS)
-    if task not in names:
-        raise ValueError(f"no task {task!r}{nearest(task, names)}; there are {', '.join(names)}")
 
 
 def check_settings(config: Config, base: Config, source: str | Path) -> None:
@@ -261,126 +236,83 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
     source = checkpoint.run_folder(source)
-    data = folders_of(data)
+    folder = Path(folder)
     if data and batches is not None:
         raise ValueError("data and batches: name one of them to train on")
+    if folder.resolve() == source.resolve():
+        raise ValueError(f"{folder} is the run to begin from, and would be overwritten; choose "
+                         "another folder with --run")
     if config is None:
         config = settings(task, source, (), data)
     require_config(config)
-    differences = trained_baselines(task, baseline)[baseline] if baseline else {}
-    job = start_job(task, source, Path(folder), config, data, quiet)
-    config = job.config
-    module = differences.get("module", find_task(task).module)(config)
-    begin(module, source, config)
-    origin = origin_of(job.tokenizer, job.splits, source)
+    writing.check_folder(folder)
+    launch.follow_launcher()
+    device = distributed.join(config.device)
+    launch.check_rows(task, find_task(task).least_rows, config)
+    config = checkpoint.settle_precision(config, folder, device)
+    first_process = distributed.rank() == 0
+    _, _, tokenizer, weights = checkpoint.read_run(source)
+    origin = {"tokenizer": tokenizer.digest(), "source": checkpoint.digest_of(weights)}
+    make = find_task(task).module
+    hide = ""
+    if baseline:
+        differences = trained_baselines(task, baseline)[baseline]
+        make = differences.get("module", make)
+        hide = differences.get("hide", hide)
+        assign = differences.get("assign", assign)
+    sets = None
     if data:
-        batches = RecordBatches(open_records(task, data), TASKS[task].collate, config,
-                                job.tokenizer, workers=workers, most_bad=most_bad,
-                                folder=job.folder)
-        validation = validate_task(task, data, config, job.tokenizer, job.folder, source, workers)
-        origin |= validation_hash(task, data, config)
-        describe_sets(job)
+        sets = TrainingSets(task, data, config, tokenizer, folder, source)
+        origin |= sets.origin()
+    torch.manual_seed(config.seed)               # of new layers
+    module = make(config)
+    begin(module, source, config)
+    if sets:
+        batches = sets.batches(workers, most_bad)
+        validation = sets.validation(workers)
+        if first_process:
+            sets.announce()
     elif batches is None:
-        batches = ProblemBatches(task, config, job.tokenizer, differences.get("hide", ""))
-        train_text_assignment(job, module, differences.get("assign", assign), origin)
+        batches = ProblemBatches(task, config, tokenizer, hide)
+        if TASKS[task].pretraining and assign:
+            train_text_assignment(task, module, source, folder, config, assign, origin, quiet)
     if baseline:
         origin["baseline"] = baseline
     origin |= freeze_encoders(module, freeze)
     origin |= origin_of_code(find_task(task).module, module, (type(module),))
-    title = baseline.replace("_", " ") or task
-    train_and_save(job, module, batches, validation, origin, title)
+    with writing.lock(folder, config):
+        if first_process:
+            new = checkpoint.begin_run(folder, config, tokenizer, task)
+            if new and sets:
+                sets.record(folder)
+        untrained = train.fit(module, batches, config, folder, quiet=quiet,
+                              title=baseline.replace("_", " ") or task, origin=origin,
+                              random=checkpoint.untrained_parts(source), validation=validation)
+        if first_process:
+            teacher = getattr(module, "teacher", None)
+            checkpoint.save(folder, module.student, tokenizer, teacher, task, untrained)
+            if sets:
+                sets.finish(validation)
+            elif validation:
+                LOG.info(validation.account())
+            if guesses := still_guesses(folder):
+                LOG.warning(guesses)
     distributed.leave()
 
 
-def start_job(task: str, source: Path, folder: Path, config: Config,
-              data: tuple[str | Path, ...], quiet: bool) -> Job:
-    """Check where a run will be written, join the other processes, set precision and seed.
-
-    Raises ValueError where the run to start from would be overwritten.
-    """
-    if folder.resolve() == source.resolve():
-        raise ValueError(f"{folder} is the run to begin from, and would be overwritten; choose "
-                         "another folder with --run")
-    if data:
-        check_upright(config, data)
-    writing.check_folder(folder)
-    launch.follow_launcher()
-    device = distributed.join(config.device)
-    launch.check_rows(find_task(task), config)
-    config = checkpoint.settle_precision(config, folder, device)
-    tokenizer = checkpoint.read_run(source)[2]
-    torch.manual_seed(config.seed)               # of new layers
-    return Job(task, source, folder, config, tokenizer, data, hashes_of(data), quiet)
-
-
-def describe_sets(job: Job) -> None:
-    """Log the steps of training on prepared sets, and warn of words that the run lacks."""
-    if distributed.rank() != 0:
-        return
-    LOG.info(describe_run(job.config, job.task))
-    records = open_records(job.task, job.data)
-    texts = sample_texts(records, job.config.seed)
-    for warning in (vocabulary_warning(job.tokenizer, texts, job.source),
-                    cut_warning(records, job.tokenizer, job.config.text_length)):
-        if warning:
-            LOG.warning(warning)
-
-
-def train_text_assignment(job: Job, module: TaskModule, captions: int, origin: dict[str, str]
+def train_text_assignment(task: str, module: TaskModule, source: Path, folder: Path,
+                          config: Config, captions: int, origin: dict[str, str], quiet: bool
                           ) -> None:
-    """Start a module from the pretraining of its task on scenes, as NLVR2's text assignment is.
-
-    In place; with no captions, or for a task without such pretraining, nothing happens.
-    """
-    pretraining = TASKS[job.task].pretraining
-    if not (pretraining and captions):
-        return
-    launch.check_rows(TASKS[pretraining], job.config)
-    assignment = TASKS[pretraining].module(job.config)
-    recipe = replace(job.config, epochs=1.0, epoch=captions)
-    begin(assignment, job.source, job.config)
-    batches = SceneBatches(recipe, job.tokenizer)
-    train.fit(assignment, batches, recipe, job.folder / "assign", quiet=job.quiet,
-              title=pretraining.replace("_", " "), origin=origin)
+    """Start a module from the pretraining of its task on scenes, in place: text assignment."""
+    pretraining = TASKS[TASKS[task].pretraining]
+    launch.check_rows(pretraining.name, pretraining.least_rows, config)
+    assignment = pretraining.module(config)
+    begin(assignment, source, config)
+    recipe = replace(config, epochs=1.0, epoch=captions)
+    batches = SceneBatches(recipe, checkpoint.read_run(source)[2])
+    train.fit(assignment, batches, recipe, folder / "assign", quiet=quiet,
+              title=pretraining.name.replace("_", " "), origin=origin)
     module.start(assignment.student.albef)
-
-
-def train_and_save(job: Job, module: Any, batches: Callable[[int], Any],
-                   validation: Validation | None, origin: dict[str, str], title: str) -> None:
-    """Train to the end and save the run.
-
-    origin: see train.fit. title: what the progress line calls the training
-    """
-    untrained_before = checkpoint.untrained_parts(job.source)
-    first_process = distributed.rank() == 0
-    with writing.lock(job.folder, job.config):
-        if first_process:
-            new = checkpoint.begin_run(job.folder, job.config, job.tokenizer, job.task)
-            if new and job.splits:
-                record_training(job.folder, "tuned", job.splits, trained_on(job.source))
-        untrained = train.fit(module, batches, job.config, job.folder, quiet=job.quiet,
-                              title=title, origin=origin, random=untrained_before,
-                              validation=validation)
-        if first_process:
-            teacher = getattr(module, "teacher", None)
-            checkpoint.save(job.folder, module.student, job.tokenizer, teacher, job.task,
-                            untrained)
-            if job.splits:
-                record_sets(job, validation)
-            guesses = still_guesses(job.folder)
-            if guesses:
-                LOG.warning(guesses)
-            if validation:
-                LOG.info(validation.account())
-
-
-def record_sets(job: Job, validation: Validation | None) -> None:
-    """Record in a run folder which sets and which words it was trained on."""
-    record_training(job.folder, "tuned", job.splits, trained_on(job.source))
-    words = trained_words(job.source, checkpoint.read_run(job.source)[0])
-    record_words(job.folder, open_records(job.task, job.data), words)
-    if validation:
-        record_words(job.folder / BEST, open_records(job.task, job.data), words)
 
 
 # baselines on scenes

@@ -18,7 +18,6 @@ import torch.distributed as dist
 from minalbef.config import Config
 from minalbef.system import distributed
 from minalbef.system.interrupt import catch_signals
-from minalbef.tasks.base import Task
 
 LOG = logging.getLogger("minalbef")
 LAUNCHED = "MINALBEF_LAUNCHED"        # set for the processes that `launch` starts: "yes", then
@@ -119,18 +118,18 @@ def fitting_processes(*batches: tuple[int, int]) -> int:
     return count
 
 
-def check_rows(task: Task, config: Config) -> None:
+def check_rows(task: str, least_rows: int, config: Config) -> None:
     """Raises ValueError for a batch in which rows have fewer others than the task needs negatives.
 
     A pass of batch=1 has none: ITM would learn that every pair matches. Called after joining the
-    other processes.
+    other processes. least_rows: the task's, see tasks.base.Task
     """
     world = distributed.world()
     peers = len(distributed.peers(config.hard_negatives))
     rows = config.batch // config.accumulate // world * peers
-    if rows < task.least_rows:
-        least = math.ceil(task.least_rows / peers) * config.accumulate * world
-        raise ValueError(f"batch={config.batch}: {task.name} draws negatives from the rows of a "
+    if rows < least_rows:
+        least = math.ceil(least_rows / peers) * config.accumulate * world
+        raise ValueError(f"batch={config.batch}: {task} draws negatives from the rows of a "
                          f"pass, and {rows} (accumulate={config.accumulate}, processes: {world}, "
                          f"hard_negatives={config.hard_negatives}) are too few; take at least "
                          f"batch={least}")

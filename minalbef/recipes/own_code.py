@@ -17,7 +17,7 @@ PLAIN = (bool, int, float, str, type(None))
 
 def origin_of_code(make: Callable[..., Any], task: nn.Module, usual: tuple[type, ...]
                    ) -> dict[str, str]:
-    """A task of yours as entries of a run's origin, see `provenance.origin_of`.
+    """A task of yours as entries of a run's origin, with which alone it resumes.
 
     make: what made the task, maybe a partial with arguments
     usual: the classes that the task has by default, plain and fast

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from minalbef.data import transform
 from minalbef.recipes.report import output_folder, report_of
+from minalbef.recipes.search import resize
 from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.system.checkpoint import require_trained, run_folder, untrained_parts
 from minalbef.system.images import Source, open_image
@@ -134,7 +135,8 @@ def figure(prediction: Prediction) -> plots.Plot:
     scales = []
     sides = ("left: ", "right: ") if len(prediction.pictures) == 2 else ("",)
     for picture, heat, side in zip(prediction.pictures, prediction.maps, sides):
-        pixels, scale = resize_picture(picture)
+        pixels = np.array(resize(picture, SIDE))
+        scale = SIDE / max(picture.size)
         panels += [pixels, plots.overlay(pixels, heat.numpy())]
         titles += [f"{side}the image", f"{side}evidence for “{label}”"]
         scales += [scale, scale]
@@ -147,14 +149,6 @@ def figure(prediction: Prediction) -> plots.Plot:
     for ax, scale in zip(plot.axes, scales):
         draw_boxes(ax, prediction, scale)
     return plot
-
-
-def resize_picture(picture: Image.Image) -> tuple[np.ndarray, float]:
-    """An image with SIDE pixels on its longer side, (h, w, 3), and the scale it was resized by."""
-    scale = SIDE / max(picture.size)
-    width, height = picture.size
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.array(picture.resize(size, Image.Resampling.BICUBIC)), scale
 
 
 def draw_boxes(ax: Axes, prediction: Prediction, scale: float) -> None:

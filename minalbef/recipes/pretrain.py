@@ -3,11 +3,11 @@
 On prepared sets it starts from DeiT and BERT, or from scratch.
 """
 import logging
-import os
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -16,86 +16,52 @@ from torch import Tensor
 from emojiscenes.painting import all_names
 from emojiscenes.scenes import Scenes
 from minalbef import train
+from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.datasets.loader import Ahead, RecordBatches, count_unreadable
-from minalbef.datasets.store import (
-    Folders,
-    check_upright,
-    folders_of,
-    open_records,
-    place_of,
-    sets_upright,
-)
 from minalbef.ema import make_teacher
-from minalbef.evaluation.validation import BEST, Validation
 from minalbef.fast.pretrain import fast_form, in_form
 from minalbef.masking import mask_rates
 from minalbef.presets import preset
 from minalbef.pretrain import Pretrain
 from minalbef.recipes import launch
-from minalbef.recipes.freeze import freeze_encoders
-from minalbef.recipes.own_code import origin_of_code
-from minalbef.recipes.provenance import hashes_of, origin_of, record_training
-from minalbef.recipes.report import FEW, describe_run, enough_epochs, still_guesses
-from minalbef.recipes.validate import (
-    check_validation,
-    is_own,
-    validate_pretraining,
-    validation_hash,
-    validation_interval,
-)
-from minalbef.recipes.vocabulary import cut_warning, record_words, sample_texts
 from minalbef.scenes.batches import SceneBatches, least_rows
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.scenes.warm_start import LabelBatches, WarmStart
 from minalbef.system import checkpoint, distributed, writing
+from minalbef.system.metrics import read_metrics
 from minalbef.system.settings import other_settings, read_changes, require_config
 from minalbef.system.tokenizer import Tokenizer
-from minalbef.tasks.retrieval import collate
-from minalbef.tasks.run import load
-from minalbef.tasks.table import TASKS
-from minalbef.weights import pretrained
+
+if TYPE_CHECKING:                     # scenes need no reader of prepared sets
+    from minalbef.datasets.store import Folders
 
 LOG = logging.getLogger("minalbef")
 CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
 PAINTERS = 4                          # workers that paint scenes for a GPU, by default
-LONGER = "epochs=%d in place of the preset's %g: %d steps, since fewer teach hardly anything"
 LEAST = 3                             # kinds of objects: as many as one scene shows
-# what pretraining's initial weights were trained on
-NO_TRAINING: dict[str, Any] = {"pretrained": {}, "tuned": {}}
+ROWS = 2                              # of a pass, for ITM: a row's negatives are other rows
+GUESSING = -math.log(1 / 3) / 3 - 2 * math.log(2 / 3) / 3    # 0.637: ITM at 1 true pair in 3
+MARGIN = 0.01                         # ITM has learnt something when its loss is lower by this
+SHORT = 100                           # steps: ITM's loss of a shorter run says nothing
+WEIGHTS = {"image": "--vit", "text": "--bert"}   # the flags that name initial weights
 
 
-def settings(name: str, changes: Sequence[str] = (), data: Folders = ()) -> Config:
+def settings(name: str, changes: Sequence[str] = (), data: "Folders" = ()) -> Config:
     """A preset's settings to pretrain with, with your changes, such as "batch=32".
 
-    data: prepared sets; there an epoch is all their records, unless you change it, and of your own
-        sets and the shipped clip art there are so many epochs that FEW steps are made
+    data: prepared sets, see sets.pretraining_settings
     """
-    data = folders_of(data)
     changed = read_changes(tuple(changes))
     config = preset(name, **changed)
-    if not data:
-        check_validation("pretrain", config, data)
-        return for_scenes(config)
-    epoch = config.epoch
-    if "epoch" not in changed:
-        epoch = len(open_records("retrieval", data, config.share))
-    if "upright" not in changed:
-        config = replace(config, upright=sets_upright(data))
-    check_upright(config, data)
-    config = replace(config, epoch=epoch, objects=0)
-    if "epochs" not in changed and is_own(data) and config.steps < FEW:
-        epochs = enough_epochs(config)
-        if os.environ.get("RANK", "0") == "0":
-            LOG.info(LONGER, epochs, config.epochs, FEW)
-        config = replace(config, epochs=float(epochs))
-    if "validate_every" not in changed:
-        config = replace(config, validate_every=validation_interval(config, data))
-    return config
+    if data:
+        from minalbef.recipes.sets import pretraining_settings
+        return pretraining_settings(config, data, changed)
+    return for_scenes(config)
 
 
 def for_scenes(config: Config) -> Config:
     """The same config, checked: raises ValueError where scenes or warm start have no objects."""
+    refuse_validation(config)
     if not config.objects:
         raise ValueError(f"preset {config.name} with objects=0 trains on photographs: name a "
                          "prepared set with --data; for the embedded scenes it takes kinds of "
@@ -108,6 +74,14 @@ def for_scenes(config: Config) -> Config:
     return config
 
 
+def refuse_validation(config: Config) -> None:
+    """Raises ValueError for settings of a run on scenes that ask for validation."""
+    if config.validate_every:
+        raise ValueError(f"validate_every={config.validate_every:g} is for prepared sets, which "
+                         "--data names; scenes are new in every batch, so the training losses are "
+                         "validation losses: leave it out")
+
+
 def count_processes(config: Config) -> int:
     """How many processes pretrain on scenes by default, see launch.fitting_processes."""
     batches = [(config.batch, least_rows(config))]
@@ -116,12 +90,12 @@ def count_processes(config: Config) -> int:
     return launch.fitting_processes(*batches)
 
 
-def read_captions(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = None
+def read_captions(config: Config, data: "Folders" = (), vocab: Path | None = None
                   ) -> tuple[Tokenizer, Tensor]:
     """A tokenizer trained on a run's captions, or BERT's, and each word piece's mask rate, (v,)."""
     if data:
-        records = open_records("retrieval", data, config.share)
-        texts = sample_texts(records, config.seed, CAPTIONS)
+        from minalbef.recipes.sets import captions_of
+        texts = captions_of(data, config, CAPTIONS)
     else:
         scenes = Scenes("train", seed=config.seed, objects=config.objects, epoch=config.epoch)
         texts = [scenes.draw(i).text for i in range(CAPTIONS)]
@@ -134,7 +108,7 @@ def read_captions(config: Config, data: Sequence[str | Path] = (), vocab: Path |
     return tokenizer, rates
 
 
-def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = None,
+def begin(config: Config, data: "Folders" = (), vocab: Path | None = None,
           vit: str | None = None, bert: str | None = None,
           make: Callable[..., Pretrain] | None = None) -> tuple[Pretrain, Tokenizer, Config]:
     """The task with its first weights, its tokenizer, and the settings with the tokenizer's size.
@@ -147,6 +121,8 @@ def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = 
     if make in (None, Pretrain, ScenePretrain):
         make = in_form(make or usual_task(config), config)
     task = make(config, special=tokenizer.special, mask=tokenizer.mask, rates=rates)
+    if vit or bert:
+        from minalbef.weights import pretrained
     if vit:
         image_encoder: Any = task.student.image_encoder
         pretrained.load_vit(image_encoder, vit)
@@ -163,7 +139,7 @@ def usual_task(config: Config) -> Any:
     return ScenePretrain if config.objects and config.siblings else Pretrain
 
 
-def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path | None = None,
+def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Path | None = None,
              vit: str | None = None, bert: str | None = None, workers: int = 0,
              most_bad: float = 0.01, quiet: bool = False,
              make: Callable[..., Pretrain] | None = None,
@@ -183,73 +159,99 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
     """
     require_config(config)
     folder = Path(folder)
-    data = folders_of(data)
-    if data:
-        check_upright(config, data)
-    else:
+    if not data:
         for_scenes(config)
     launch.follow_launcher()
     device = distributed.join(config.device)
-    if device.type == "cuda" and not data:
-        workers = workers or PAINTERS
     if make is None:                             # a task of yours may have no ITM
-        launch.check_rows(TASKS["pretrain"], config)
+        launch.check_rows("pretrain", ROWS, config)
     config = checkpoint.settle_precision(config, folder, device)
+    first_process = distributed.rank() == 0
     with writing.lock(folder, config):
-        splits = hashes_of(data)
         task, tokenizer, config = begin(config, data, vocab, vit, bert, make)
-        random = [name for name, given in (("image", vit), ("text", bert)) if not (given or make)]
-        frozen = freeze_encoders(task, freeze, random)
-        if distributed.rank() == 0:
-            new = checkpoint.begin_run(folder, config, tokenizer, "pretrain")
-            if new and data:
-                record_training(folder, "pretrained", splits, NO_TRAINING)
-        validation = None
-        batches: Callable[[int], Any]
+        sets = None
         if data:
-            records = open_records("retrieval", data, config.share)
-            batches = RecordBatches(records, collate, config, tokenizer, workers=workers,
-                                    most_bad=most_bad, folder=folder)
-            if distributed.rank() == 0:
-                LOG.info(describe_run(config, "pretraining"))
-                if warning := cut_warning(records, tokenizer, config.text_length):
-                    LOG.warning(warning)
-            if hasattr(task, "validate"):                # a task that you made may not know how
-                validation = validate_pretraining(data, config, tokenizer, folder, workers)
-        else:
-            batches = Ahead(SceneBatches(config, tokenizer), config, workers)
-            apply_warm_start(task, tokenizer, config, folder, quiet, workers)
-        origin = origin_of(tokenizer, splits) | frozen | validation_hash("pretrain", data, config)
+            from minalbef.recipes.sets import TrainingSets
+            sets = TrainingSets("pretrain", data, config, tokenizer, folder)
+        random = [name for name, given in (("image", vit), ("text", bert)) if not (given or make)]
+        origin = {"tokenizer": tokenizer.digest()} | freeze_encoders(task, freeze, random)
         if make is not None:
+            from minalbef.recipes.own_code import origin_of_code
             usual = usual_task(config)
             origin |= origin_of_code(make, task, (usual, fast_form(usual)))
+        if first_process:
+            new = checkpoint.begin_run(folder, config, tokenizer, "pretrain")
+            if new and sets:
+                sets.record(folder)
+        validation = None
+        batches: Callable[[int], Any]
+        if sets:
+            origin |= sets.origin()
+            batches = sets.batches(workers, most_bad)
+            if first_process:
+                sets.announce()
+            if hasattr(task, "validate"):                # a task that you made may not know how
+                validation = sets.validation(workers)
+        else:
+            if device.type == "cuda":
+                workers = workers or PAINTERS
+            batches = paint_ahead(SceneBatches(config, tokenizer), config, workers)
+            apply_warm_start(task, tokenizer, config, folder, quiet, workers)
         untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
                               origin=origin, validation=validation)
-        if distributed.rank() == 0:
+        if first_process:
             teacher = getattr(task, "teacher", None)
             checkpoint.save(folder, task.student, tokenizer, teacher, untrained=untrained)
-            if data:
-                record_training(folder, "pretrained", splits, NO_TRAINING)
-                record_sets(folder, data, config, validation)
-            guesses = still_guesses(folder)
-            if guesses:
+            if sets:
+                sets.finish(validation)
+            if guesses := still_guesses(folder):
                 LOG.warning(guesses)
     distributed.leave()
 
 
-def record_sets(folder: Path, data: Sequence[str | Path], config: Config,
-                validation: Validation | None) -> None:
-    """Record the words of a run's captions, and log its validation and unreadable images."""
-    records = open_records("retrieval", data, config.share)
-    record_words(folder, records)
-    if validation:
-        record_words(folder / BEST, records)
-        LOG.info(f"{validation.account()}; next: minalbef evaluate {folder / BEST} "
-                 f"--data {place_of(data[0])[0]}/test")
-    unreadable = count_unreadable(folder)
-    if unreadable:
-        LOG.warning(f"{unreadable} images could not be read and were replaced by others; they are "
-                    f"listed in {folder}/unreadable*.txt")
+def paint_ahead(batches: Callable[[int], Any], config: Config, workers: int
+                ) -> Callable[[int], Any]:
+    """The same batches, painted in so many worker processes."""
+    if not workers:
+        return batches
+    from minalbef.datasets.loader import Ahead
+    return Ahead(batches, config, workers)
+
+
+def freeze_encoders(task: Any, encoders: Collection[str], random: Collection[str] = ()
+                    ) -> dict[str, str]:
+    """Freeze encoders of a task's student, in place: -> what that adds to the run's origin.
+
+    random: those at random initialisation. Raises ValueError if one of them would stay so
+    """
+    for name in encoders:
+        if name in random:
+            raise ValueError(f"--freeze {name}: that encoder would stay at random initialisation; "
+                             f"name its weights with {WEIGHTS[name]}, or leave --freeze out")
+        albef = getattr(task.student, "albef", task.student)
+        getattr(albef, f"{name}_encoder").requires_grad_(False)
+    return {"freeze": " ".join(sorted(encoders))} if encoders else {}
+
+
+def still_guesses(folder: Path) -> str:
+    """A warning where ITM's loss ended at chance level, in the last tenth of the steps; or ""."""
+    try:
+        rows = [row for row in read_metrics(folder) if row.get("itm")]
+        losses = [float(row["itm"]) for row in rows]
+    except ValueError:                           # damaged; the run itself is saved and whole
+        return ""
+    if not rows or int(rows[-1]["step"]) < SHORT:
+        return ""
+    last = losses[-max(1, len(losses) // 10):]
+    mean = sum(last) / len(last)
+    if mean < GUESSING - MARGIN:
+        return ""
+    return (f"ITM has learnt nothing yet: its loss ended at {mean:.3f}, and guessing has "
+            f"{GUESSING:.3f}. match_probability tells nothing of this run; train longer "
+            "(epochs=...), or rank by similarity alone")
+
+
+# the warm start
 
 
 def apply_warm_start(task: Pretrain, tokenizer: Tokenizer, config: Config, folder: Path,
@@ -274,7 +276,10 @@ def apply_warm_start(task: Pretrain, tokenizer: Tokenizer, config: Config, folde
             checkpoint.save(start, task.student, tokenizer)
     if distributed.world() > 1:
         dist.barrier()
-    task.start(load(start).model)
+    settings, _, _, weights = checkpoint.read_run(start)
+    albef = ALBEF(settings)
+    checkpoint.fit_weights(albef, weights, start)
+    task.start(albef)
 
 
 def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False, workers: int = 0
@@ -286,7 +291,7 @@ def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False, w
         betas=(0.9, 0.999), warmup_steps=20, accumulate=1)
     batches = LabelBatches(recipe)
     warm = WarmStart(recipe, len(batches.classes))
-    ahead = Ahead(batches, recipe, workers)
+    ahead = paint_ahead(batches, recipe, workers)
     train.fit(warm, ahead, recipe, folder, quiet=quiet, title="warm start")
     image_encoder: Any = task.student.image_encoder
     warm.start(image_encoder)

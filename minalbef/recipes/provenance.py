@@ -8,7 +8,6 @@ from minalbef.datasets.loader import count_unreadable
 from minalbef.datasets.store import hash_of, place_of, read_about
 from minalbef.system import checkpoint
 from minalbef.system.checkpoint import TRAINED_ON, write_atomically
-from minalbef.system.tokenizer import Tokenizer
 from minalbef.system.writing import check_fields, read_json
 
 
@@ -40,19 +39,6 @@ def record_training(folder: Path, phase: str, splits: Mapping[str, str], before:
         record["weights"] = checkpoint.hash_of_weights(folder)
     text = json.dumps(record, indent=1) + "\n"
     write_atomically(folder / TRAINED_ON, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def origin_of(tokenizer: Tokenizer, splits: Mapping[str, str],
-              source: str | Path | None = None) -> dict[str, str]:
-    """What a run is made of besides its settings, as hashes by name.
-
-    `train.fit` doesn't resume with anything else.
-    splits: see `hashes_of`. source: the run that it begins from
-    """
-    origin = {"tokenizer": tokenizer.digest()}
-    if source is not None:
-        origin["source"] = checkpoint.digest_of(checkpoint.read_run(source)[3])
-    return origin | dict(splits)
 
 
 def trained_on(run: str | Path) -> dict[str, Any]:

@@ -24,21 +24,14 @@ from minalbef.system.writing import check_fields, read_json, restate, write_atom
 
 LOG = logging.getLogger("minalbef")
 SCHEMA = 1
-# the values that are read back from a report, and their types
-WORDS: dict[Any, str] = {str: "text", dict: "table"}
+# the values that are read back from a report
 TEXTS = ("task", "command", "commit", "date", "device", "set", "split", "protocol", "source",
          "weights", "manifest")
 TABLES = ("seconds", "versions", "config", "map", "test", "baselines", "chance", "intervals",
           "counts", "plain", "families", "start", "validation")
-KINDS = dict.fromkeys(TEXTS, str) | dict.fromkeys(TABLES, dict)
 NUMBERS = ("seed", "seconds", "test", "baselines", "chance", "intervals", "counts", "plain",
            "families", "start", "validation", "rerank_plus_weight", "rerank_gain", "among", "step")
-RENAMED = {"exam_seed": "scenes_seed"}         # keys of older reports, and what they are called now
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
-FEW = 1000                            # steps; `tiny` takes 1,900, and 1,250 for a task of scenes
-GUESSING = -math.log(1 / 3) / 3 - 2 * math.log(2 / 3) / 3    # 0.637: ITM at 1 true pair in 3
-MARGIN = 0.01                         # ITM has learnt something when its loss is lower by this
-SHORT = 100                           # steps: ITM's loss of a shorter run says nothing
 
 
 def output_folder(run: str | Path, whole: bool = True) -> Path:
@@ -76,40 +69,6 @@ def component(name: str) -> str:
         raise ValueError(f"{name!r} can't name a folder of results: it must be a name without "
                          "slashes; prepare the set again")
     return name
-
-
-def describe_run(config: Config, task: str) -> str:
-    """Steps and sizes of a run that begins, and a warning if the steps are few."""
-    line = (f"{task}: {config.epoch:,} examples an epoch, epochs={config.epochs:g}, "
-            f"{config.steps:,} steps of batch={config.batch}; image_size={config.image_size}, "
-            f"lr={config.lr:g}")
-    if config.steps < FEW:
-        line += (f"\nWarning: {config.steps:,} steps teach hardly anything; "
-                 f"epochs={enough_epochs(config)} makes them at least {FEW:,}")
-    return line
-
-
-def enough_epochs(config: Config) -> int:
-    """The epochs that make FEW steps."""
-    return math.ceil(FEW * config.batch / config.epoch)
-
-
-def still_guesses(folder: Path) -> str:
-    """A warning where ITM's loss ended at chance level, in the last tenth of the steps; or ""."""
-    try:
-        rows = [row for row in read_metrics(folder) if row.get("itm")]
-        losses = [float(row["itm"]) for row in rows]
-    except ValueError:                           # damaged; the run itself is saved and whole
-        return ""
-    if not rows or int(rows[-1]["step"]) < SHORT:
-        return ""
-    last = losses[-max(1, len(losses) // 10):]
-    mean = sum(last) / len(last)
-    if mean < GUESSING - MARGIN:
-        return ""
-    return (f"ITM has learnt nothing yet: its loss ended at {mean:.3f}, and guessing has "
-            f"{GUESSING:.3f}. match_probability tells nothing of this run; train longer "
-            "(epochs=...), or rank by similarity alone")
 
 
 def train_seconds(folder: Path) -> float:
@@ -157,19 +116,12 @@ def write_report(folder: Path, task: str, figures: dict, config: Config,
 
 
 def read_report(folder: Path) -> dict:
-    """The report of a run folder; the keys of an older one get today's names (RENAMED).
+    """The report of a run folder.
 
     Raises ValueError where there is none, or one that this version can't read.
     """
     path = Path(folder) / "report.json"
-
-    def parse(values: Any) -> dict:
-        named = {RENAMED.get(key, key): value for key, value in check_fields(values, {}).items()}
-        if named.get("schema") == SCHEMA:
-            check_report(named)
-        return named
-
-    report = read_json(path, f"`minalbef evaluate {folder}` makes it", parse)
+    report = read_json(path, f"`minalbef evaluate {folder}` makes it", check_report)
     if report.get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {report.get('schema')}, and this version reads "
                          f"{SCHEMA}; `minalbef evaluate {folder}` makes it anew")
@@ -201,28 +153,31 @@ def similarity_weight(run: str | Path) -> float:
     return report_of(run).get("rerank_plus_weight", How.weight)
 
 
-def check_report(report: dict) -> None:
-    """Raises ValueError for a value of a type that `write_report` doesn't write."""
-    for name, kind in KINDS.items():
-        if name in report and not isinstance(report[name], kind):
-            raise ValueError(f"{name!r} is {report[name]!r}, which is no {WORDS[kind]}")
-    for name in NUMBERS:
-        _check_numbers(name, report.get(name, {}))
+def check_report(report: Any) -> dict:
+    """The report. Raises ValueError for a value of a type that `write_report` doesn't write."""
+    check_fields(report, {})
+    if report.get("schema") != SCHEMA:
+        return report                            # of another version, which reads it otherwise
+    wrong = [name for name in TEXTS if not isinstance(report.get(name, ""), str)]
+    wrong += [name for name in TABLES if not isinstance(report.get(name, {}), dict)]
+    wrong += [name for name in NUMBERS if not holds_numbers(report.get(name, {}))]
     weight = report.get("rerank_plus_weight", 0)
-    if isinstance(weight, list | dict) or weight < 0:
-        raise ValueError(f"'rerank_plus_weight' is {weight}, and must be a number of at least 0")
+    if not isinstance(weight, int | float) or weight < 0:
+        wrong.append("rerank_plus_weight")
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is {report[wrong[0]]!r}, not the text, table or number "
+                         "that an evaluation writes")
+    return report
 
 
-def _check_numbers(name: str, value: Any) -> None:
-    """Raises ValueError where figures, nested by part, have something other than a number."""
+def holds_numbers(value: Any) -> bool:
+    """Whether figures, nested by part, are finite numbers."""
     if isinstance(value, dict):
-        for key, inner in value.items():
-            _check_numbers(f"{name} {key}", inner)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_numbers(name, inner)
-    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name!r} is {value!r}, which is no number")
+        return all(map(holds_numbers, value.values()))
+    if isinstance(value, list):
+        return all(map(holds_numbers, value))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 def command() -> str:

@@ -3,7 +3,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,22 +34,13 @@ HEADING = 150                         # characters of the sentence in the figure
 NAMES = 10                            # words that a note lists
 
 
-class Ranked(NamedTuple):
-    """A candidate's number, and how well it fits. The figures: see `Hit`."""
-
-    number: int
-    similarity: float
-    match: float
-    score: float
-
-
 @dataclass(frozen=True)
 class Hit:
     """A search result: a scene, a file or a text.
 
     similarity: cosine
     match: ITM's probability
-    score: by which hits are sorted, see `rank_candidates`
+    score: by which hits are sorted, see `best_hits`
     title: the scene's caption, the file's path below the folder that was searched, or the text
     """
 
@@ -70,39 +61,39 @@ class Hit:
 
 
 def square(image: Image.Image) -> np.ndarray:
-    """An image on a white square: (SIDE, SIDE, 3). Each side has a pixel at least."""
-    scale = SIDE / max(image.size)
+    """An image on a white square: (SIDE, SIDE, 3)."""
+    image = resize(image, SIDE)
+    sheet = Image.new("RGB", (SIDE, SIDE), "white")
+    sheet.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2))
+    return np.asarray(sheet)
+
+
+def resize(image: Image.Image, side: int) -> Image.Image:
+    """An image with so many pixels on its longer side, and one at least on the other."""
+    scale = side / max(image.size)
     width = max(1, round(scale * image.width))
     height = max(1, round(scale * image.height))
-    sheet = Image.new("RGB", (SIDE, SIDE), "white")
-    sheet.paste(image.resize((width, height), Image.Resampling.BICUBIC),
-                ((SIDE - width) // 2, (SIDE - height) // 2))
-    return np.asarray(sheet)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 @torch.no_grad()
 def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hit]:
     """The `top` best of so many unseen scenes for a sentence, best first.
 
-    They are ranked by ITM and similarity together, see `rank_candidates`.
+    They are ranked by ITM and similarity together, see `best_hits`.
     Raises ValueError for a sentence without words or with more than the model reads, and for a run
     that was trained on other data.
     """
     run.require("image_proj", "text_proj", "fusion", "match_head")
     questions.need_scenes(run.config, run.path)
-    if scenes < 1 or top < 1:
-        raise ValueError(f"scenes={scenes} and top={top} must be at least 1")
     tokens, keep = run.tokenizer.encode([sentence], run.config.text_length, truncate=False)
     source = Scenes("test", size=run.config.image_size, objects=run.config.objects)
     examples = [source.draw(i) for i in range(scenes)]
     image_tokens = questions.image_tokens(run, [example.scene for example in examples])
     text = run.model.encode_text(tokens, keep)
     sim = ranking.similarity(run.model, Encoded(image_tokens, text, keep))[:, 0]  # (scenes,)
-    hits = []
-    for i, similarity, match, score in rank_candidates(
-            run, sim, lambda numbers: Encoded(image_tokens[numbers], text, keep))[:top]:
-        hits.append(Hit(similarity, match, score, examples[i].text, examples[i]))
-    return hits
+    return best_hits(run, sim, top, lambda numbers: Encoded(image_tokens[numbers], text, keep),
+                     lambda i: {"title": examples[i].text, "example": examples[i]})
 
 
 def search_images(run: Run, sentence: str, images: Path, top: int = 8) -> list[Hit]:
@@ -120,12 +111,10 @@ def search_features(run: Run, sentence: str, paths: list[Path], features: Tensor
                     top: int = 8) -> list[Hit]:
     """`search_images`, given the images' features (images, e), such as `embed_folder`'s."""
     sim = run.embed_texts(sentence)[0] @ features.to(run.device).T                # (images,)
-    hits = []
-    for i, similarity, match, score in rank_candidates(
-            run, sim, lambda numbers: encode(run, [paths[i] for i in numbers], [sentence]))[:top]:
-        title = paths[i].relative_to(folder).as_posix()
-        hits.append(Hit(similarity, match, score, title, path=paths[i]))
-    return hits
+    return best_hits(run, sim, top,
+                     lambda numbers: encode(run, [paths[i] for i in numbers], [sentence]),
+                     lambda i: {"title": paths[i].relative_to(folder).as_posix(),
+                                "path": paths[i]})
 
 
 def read_texts(file: Path) -> list[str]:
@@ -139,11 +128,9 @@ def read_texts(file: Path) -> list[str]:
 def search_texts(run: Run, image: Path, texts: list[str], top: int = 8) -> list[Hit]:
     """The `top` best of your texts for an image, as `search` ranks scenes."""
     sim = run.similarity(image, texts)[0]                                         # (texts,)
-    hits = []
-    for i, similarity, match, score in rank_candidates(
-            run, sim, lambda numbers: encode(run, [image], [texts[i] for i in numbers]))[:top]:
-        hits.append(Hit(similarity, match, score, texts[i]))
-    return hits
+    return best_hits(run, sim, top,
+                     lambda numbers: encode(run, [image], [texts[i] for i in numbers]),
+                     lambda i: {"title": texts[i]})
 
 
 def encode(run: Run, paths: list[Path], texts: list[str]) -> Encoded:
@@ -154,22 +141,24 @@ def encode(run: Run, paths: list[Path], texts: list[str]) -> Encoded:
 
 
 @torch.no_grad()
-def rank_candidates(run: Run, sim: Tensor, encode: Callable[[list[int]], Encoded]) -> list[Ranked]:
+def best_hits(run: Run, sim: Tensor, top: int, encode: Callable[[list[int]], Encoded],
+              about: Callable[[int], dict[str, Any]]) -> list[Hit]:
     """The FIRST by similarity, best first by ITM's log-odds + a weight * cosine / temperature.
 
     The weight is the run's, see `similarity_weight`.
     sim: (n,) the query's cosine with each candidate
     encode: numbers of candidates -> these candidates and the query
+    about: a candidate's number -> what else its Hit says
     """
     run.require("fusion", "match_head")
     first = sim.topk(min(FIRST, len(sim))).indices
     scores = ranking.score(run.model, encode(first.tolist())).over(run.model.mean_temperature)
     assert scores.itm is not None
+    match = scores.itm.flatten().sigmoid()
     both = scores.both(similarity_weight(run.path)).flatten()
-    figures = torch.stack([sim[first], scores.itm.flatten().sigmoid(), both], 1)  # (k, 3)
-    order = both.argsort(descending=True, stable=True)
-    rows = zip(first[order].tolist(), figures[order].tolist())
-    return [Ranked(number, *row) for number, row in rows]
+    return [Hit(sim[first[row]].item(), match[row].item(), both[row].item(),
+                **about(int(first[row])))
+            for row in both.argsort(descending=True, stable=True)[:top].tolist()]
 
 
 def unknown_words(run: Run, *texts: str) -> list[str]:

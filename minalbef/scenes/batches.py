@@ -1,4 +1,4 @@
-"""Training batches from the embedded scenes: of pretraining, and of each task."""
+"""Training batches of pretraining, from the embedded scenes."""
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -8,11 +8,9 @@ import torch
 from emojiscenes.scenes import MORE_SIBLINGS, Drawn, Scenes, paint, truth
 from emojiscenes.stream import Stream
 from minalbef.config import Config
-from minalbef.data import Batch, transform
+from minalbef.data import transform
 from minalbef.pretrain import PretrainBatch
 from minalbef.scenes.pretrain import SceneBatch
-from minalbef.scenes.task_problems import batch, problems
-from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.system import distributed
 from minalbef.system.tokenizer import Tokenizer
 
@@ -113,35 +111,3 @@ def check_rows(config: Config, world: int) -> None:
 def longest_text(pairs: Sequence[Drawn]) -> int:
     """Length of the longest caption, counted in spaces."""
     return max(pair.text.count(" ") for pair in pairs)
-
-
-class ProblemBatches:
-    """A task's training problems, endless: step -> this rank's batch.
-
-    The kinds of problems have equal parts of a batch, and the ranks equal parts of each kind.
-    """
-
-    def __init__(self, task: str, config: Config, tokenizer: Tokenizer, hide: str = ""):
-        self.task = task
-        self.config = config
-        self.tokenizer = tokenizer
-        self.hide = hide
-        self.rank = distributed.rank()
-        self.world = distributed.world()
-        kinds = SCENE_TASKS[task].problems
-        self.sources = [problems(kind, "train", config, config.seed) for kind in kinds]
-        unit = len(kinds) * self.world
-        if config.batch % unit:
-            raise ValueError(f"batch={config.batch} is not a multiple of {unit} ({self.world} "
-                             f"processes, for each of {len(kinds)} kinds of problems); choose one")
-
-    def __call__(self, step: int) -> Batch:
-        config = self.config
-        count = config.batch // len(self.sources)                # problems of each kind
-        first = step * count
-        rows = range(first, first + count)[distributed.rank_rows(count, self.rank, self.world)]
-        drawings = []
-        for source in self.sources:
-            drawings += [source.draw(i) for i in rows]
-        return batch(self.task, drawings, self.tokenizer, config.image_size, self.hide,
-                     config.text_length)

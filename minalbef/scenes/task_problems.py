@@ -10,6 +10,7 @@ from torch import nn
 
 from emojiscenes.problems import GROUP
 from minalbef.config import Config
+from minalbef.data import Batch
 from minalbef.scenes.tasks.base import Draw, how, make_records, problems
 from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.system import distributed
@@ -84,3 +85,35 @@ def evaluate_problems(task: str, model: nn.Module, tokenizer: Tokenizer, draw: D
         else:
             samples |= figures
     return Evaluation(samples, baselines, chosen)
+
+
+class ProblemBatches:
+    """A task's training problems, endless: step -> this rank's batch.
+
+    The kinds of problems have equal parts of a batch, and the ranks equal parts of each kind.
+    """
+
+    def __init__(self, task: str, config: Config, tokenizer: Tokenizer, hide: str = ""):
+        self.task = task
+        self.config = config
+        self.tokenizer = tokenizer
+        self.hide = hide
+        self.rank = distributed.rank()
+        self.world = distributed.world()
+        kinds = SCENE_TASKS[task].problems
+        self.sources = [problems(kind, "train", config, config.seed) for kind in kinds]
+        unit = len(kinds) * self.world
+        if config.batch % unit:
+            raise ValueError(f"batch={config.batch} is not a multiple of {unit} ({self.world} "
+                             f"processes, for each of {len(kinds)} kinds of problems); choose one")
+
+    def __call__(self, step: int) -> Batch:
+        config = self.config
+        count = config.batch // len(self.sources)                # problems of each kind
+        first = step * count
+        rows = range(first, first + count)[distributed.rank_rows(count, self.rank, self.world)]
+        drawings = []
+        for source in self.sources:
+            drawings += [source.draw(i) for i in rows]
+        return batch(self.task, drawings, self.tokenizer, config.image_size, self.hide,
+                     config.text_length)

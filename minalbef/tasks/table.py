@@ -7,7 +7,6 @@ from minalbef.fast.pretrain import in_form
 from minalbef.pretrain import Pretrain, collate
 from minalbef.system import checkpoint
 from minalbef.system.limits import nearest
-from minalbef.system.settings import replace_checked
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import (
     entailment,
@@ -54,12 +53,10 @@ def find_task_of_preset(preset: str) -> Task | None:
     return None
 
 
-def load_model(task: str, run: str | Path, image_size: int | None = None
-               ) -> tuple[nn.Module, Tokenizer, str]:
+def load_model(task: str, run: str | Path) -> tuple[nn.Module, Tokenizer, str]:
     """A run's model in evaluation mode, its tokenizer, and the task it was trained for.
 
     task: the task to use it for
-    image_size: resize the position embeddings to images of this size
     Raises ValueError for a run of another task.
     """
     config, trained_for, tokenizer, weights, step = checkpoint.open_run(run)
@@ -68,9 +65,8 @@ def load_model(task: str, run: str | Path, image_size: int | None = None
         raise ValueError(f"{run} is a run of {trained_for}, not of {task}: name one of "
                          f"{' or '.join(sorted(runs))}, such as `minalbef finetune {task} --from "
                          "RUN` makes, on your own set with --data FOLDER")
-    config = replace_checked(config, image_size=image_size or config.image_size)
     model = TASKS[task].module(config).student
     lacks = find_task(trained_for, run).lacks
-    checkpoint.fit_weights(model, checkpoint.resize_weights(weights, config), run, lacks)
+    checkpoint.fit_weights(model, weights, run, lacks)
     checkpoint.warn_unfinished(run, config, step)
     return model.eval(), tokenizer, trained_for

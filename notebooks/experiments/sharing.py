@@ -23,7 +23,8 @@ from minalbef.ema import make_teacher
 from minalbef.recipes import finetune
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import task_problems
-from minalbef.scenes.batches import ProblemBatches, SceneBatches
+from minalbef.scenes.batches import SceneBatches
+from minalbef.scenes.task_problems import ProblemBatches
 from minalbef.tasks.nlvr2 import NLVR2, PairFusion, PairModel
 from minalbef.tasks.text_assignment import TextAssignment
 from outcomes import BUDGET, TASK_STEPS, digits

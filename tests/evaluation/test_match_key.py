@@ -13,7 +13,7 @@ from minalbef.albef import ALBEF
 from minalbef.data import Record
 from minalbef.datasets.loader import ValidationBatches
 from minalbef.evaluation.loop import How
-from minalbef.recipes import doctor, validate
+from minalbef.recipes import doctor, sets
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.retrieval import evaluate_retrieval, validation_figures
 from minalbef.tasks.run import Run
@@ -73,9 +73,9 @@ def in_validation(records: list[Record], guesses: bool = False) -> dict[str, flo
         image = model.image_feature(model.encode_image(batch.image))
         text = model.text_feature(model.encode_text(batch.tokens, batch.keep), batch.keep)
         return {"itc": torch.zeros(())}, (image, text, batch.ids)
-    batches = ValidationBatches(Dataset(records), validate.collate, CONFIG, TOKENIZER, len(records))
+    batches = ValidationBatches(Dataset(records), sets.collate, CONFIG, TOKENIZER, len(records))
     task = SimpleNamespace(config=CONFIG, validate=losses)
-    return validate.pretraining_figures(task, batches, torch.device("cpu"))
+    return sets.pretraining_figures(task, batches, torch.device("cpu"))
 
 
 def by_doctor(records: list[Record], guesses: bool = False) -> doctor.Search:

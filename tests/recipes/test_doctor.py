@@ -15,8 +15,7 @@ from minalbef.presets import preset
 from minalbef.recipes import doctor
 from minalbef.recipes.doctor import Diagnosis, examine
 from minalbef.recipes.evaluate import at_chance
-from minalbef.recipes.pretrain import pretrain, settings
-from minalbef.recipes.report import GUESSING
+from minalbef.recipes.pretrain import GUESSING, pretrain, settings
 from minalbef.system import checkpoint
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "white": (250, 250, 250),

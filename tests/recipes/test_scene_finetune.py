@@ -20,7 +20,7 @@ from minalbef.recipes import finetune, report
 from minalbef.recipes.evaluate import evaluate_run
 from minalbef.recipes.finetune import settings
 from minalbef.scenes import tables, task_problems
-from minalbef.scenes.batches import ProblemBatches
+from minalbef.scenes.task_problems import ProblemBatches
 from minalbef.scenes.tasks import grounding as grounding_scenes
 from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.system import checkpoint, distributed
