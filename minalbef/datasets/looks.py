@@ -2,12 +2,12 @@
 from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from minalbef.data import FORMATS, ImageFile, changes_upright, content_hash, open_image
+from minalbef.data import FORMATS, ImageFile, content_hash, open_image
 
 SIDE = 8                              # pixels of the small copy by which images are compared
 ALIKE = 2.5                           # root mean square difference of two copies, of 255
@@ -21,8 +21,6 @@ class Look(NamedTuple):
 
     hash: int                         # of its content, see data.content_hash
     problem: str                      # why it is no image; "": it may be one
-    transparent: bool                 # these two: see data.changes_upright
-    turned: bool
 
 
 def look_of(image: ImageFile) -> Look:
@@ -34,8 +32,7 @@ def look_of(image: ImageFile) -> Look:
 @lru_cache(1 << 20)                   # the reader of each split asks for it, and each caption
 def _look_of(image: ImageFile, *stamp: int) -> Look:
     data = image.read()
-    transparent, turned = changes_upright(BytesIO(data))
-    return Look(content_hash(data), problem_of(data), transparent, turned)
+    return Look(content_hash(data), problem_of(data))
 
 
 def problem_of(data: bytes) -> str:
@@ -53,7 +50,7 @@ def problem_of(data: bytes) -> str:
     return f"{what}, and must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
 
-def small_copy(image: ImageFile) -> np.ndarray | None:
+def small_copy(image: Any) -> np.ndarray | None:
     """An image in a few pixels, uint8 (SIDE * SIDE * 3,); None where it can't be read."""
     try:
         opened = open_image(image, upright=True, least=4 * SIDE)

@@ -3,13 +3,14 @@
 import importlib
 import logging
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from minalbef.cli.main import main
-from minalbef.datasets.hugging_face import HubDataset
+from minalbef.datasets.hugging_face import open_dataset
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records, read_about
 from minalbef.datasets.tables import Columns
@@ -81,7 +82,7 @@ def test_splits_are_the_datasets_or_those_of_a_column_and_captions_may_be_lists(
         for name, first in (("train", 0), ("val", 4), ("extra", 8))
     }
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "parts")
-    assert "not read: extra" in HubDataset(f"hf-dataset://{tmp_path}/parts").describe()
+    assert "not read: extra" in open_dataset(f"hf-dataset://{tmp_path}/parts", tmp_path).description
     prepare("pairs", f"hf-dataset://{tmp_path}/parts", tmp_path / "out")
     assert texts(tmp_path / "out") == ["train 0", "again", "train 1", "again"]
     assert texts(tmp_path / "out", "validation")[0] == "val 0"
@@ -126,18 +127,19 @@ def test_an_imagefolder_is_read_and_the_name_of_a_class_is_a_caption(
 def test_a_dataset_without_known_columns_lists_them_and_they_can_be_named(datasets, tmp_path):
     make(datasets, words=(datasets.Value("string"), str)).save_to_disk(tmp_path / "odd")
     address = f"hf-dataset://{tmp_path}/odd"
-    refusal = "'words' .string.* none called caption, .*--caption-column"
+    refusal = "'words' and none called caption, .*--caption-column"
     with pytest.raises(ValueError, match=refusal):
-        HubDataset(address)
-    assert HubDataset(address, Columns("", "words")).columns == ("picture", "words", "", "")
+        open_dataset(address, tmp_path)
+    words = open_dataset(address, tmp_path, Columns("", "words"))
+    assert "images from 'picture', captions from 'words'" in words.description
     with pytest.raises(ValueError, match="no images in 'words'"):
-        HubDataset(address, Columns("words", "words"))
+        open_dataset(address, tmp_path, Columns("words", "words"))
     datasets.Dataset.from_dict({"url": ["a"], "caption": ["b"]}).save_to_disk(tmp_path / "links")
     refusal = "no images in any of them.*Links must be downloaded first"
     with pytest.raises(ValueError, match=refusal):
-        HubDataset(f"hf-dataset://{tmp_path}/links")
+        open_dataset(f"hf-dataset://{tmp_path}/links", tmp_path)
     with pytest.raises(ValueError, match=r"cannot be loaded .*check name, configuration"):
-        HubDataset(f"hf-dataset://{tmp_path}")
+        open_dataset(f"hf-dataset://{tmp_path}", tmp_path)
 
 
 def test_rows_without_an_image_are_counted(datasets, tmp_path):
@@ -154,4 +156,4 @@ def test_without_the_library_the_command_that_brings_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     refusal = r"`datasets` is not installed .*; pip install 'minalbef\[datasets\]' brings"
     with pytest.raises(ValueError, match=refusal):
-        HubDataset("hf-dataset://OWNER/NAME")
+        open_dataset("hf-dataset://OWNER/NAME", Path())

@@ -30,12 +30,11 @@ def folder(path, table: str = "", text: str = "", pictures: int = 2):
 
 
 def read_rows(path) -> list:
-    return list(pairs.rows(path, pairs.find_source(path)))
+    return list(pairs.open_folder(path, [path]).rows())
 
 
-def table_of(path) -> Path | None:
-    source = pairs.find_source(path)
-    return source.tables[0].path if source.tables else None
+def place_of(path) -> Path:
+    return pairs.open_folder(path, [path]).parts[0].place
 
 
 def separated(separator: str, image: str, caption: str) -> str:
@@ -64,9 +63,9 @@ def separated(separator: str, image: str, caption: str) -> str:
 )
 def test_known_tables_are_read_by_their_names_columns_and_separators(tmp_path, table, text):
     folder(tmp_path, table, text)
-    read = [(row["image"], row["caption"]) for row in read_rows(tmp_path)]
+    read = [(row.image, row.caption) for row in read_rows(tmp_path)]
     assert read == [("0.jpg", CAPTIONS[0]), ("1.jpg", CAPTIONS[1])]
-    assert pairs.describe_source(tmp_path, Columns()).startswith(table)
+    assert pairs.open_folder(tmp_path, [tmp_path]).description.startswith(table)
 
 
 def test_kaggles_captions_may_hold_single_quotation_marks(tmp_path):
@@ -75,7 +74,7 @@ def test_kaggles_captions_may_hold_single_quotation_marks(tmp_path):
         '0.jpg| 0| a " Harley " shirt\n0.jpg| 1|"a dog\n1.jpg| 2   broken\n'
     )
     rows = read_rows(folder(tmp_path, "results.csv", text))
-    assert [row.get("caption") for row in rows] == ['a " Harley " shirt', '"a dog', None]
+    assert [row.caption for row in rows] == ['a " Harley " shirt', '"a dog', None]
 
 
 def test_unknown_columns_are_listed_and_can_be_named(tmp_path, caplog):
@@ -101,33 +100,33 @@ def test_unknown_columns_are_listed_and_can_be_named(tmp_path, caplog):
 def test_of_several_other_tables_none_is_guessed(tmp_path):
     folder(tmp_path, "a.csv", separated(",", "image", "text"))
     (tmp_path / "b.csv").write_text("a,b\n1,2\n")
-    assert table_of(tmp_path).name == "a.csv", "the other has no such columns"
+    assert place_of(tmp_path).name == "a.csv", "the other has no such columns"
     (tmp_path / "b.csv").write_text(separated(",", "image", "text"))
     refusal = "several tables of images and captions: a.csv, b.csv; call the one"
     with pytest.raises(ValueError, match=refusal):
         prepare("pairs", tmp_path, tmp_path / "out")
     (tmp_path / "captions.csv").write_text(separated(",", "image", "text"))
-    assert table_of(tmp_path).name == "captions.csv"
+    assert place_of(tmp_path).name == "captions.csv"
 
 
 def test_a_strange_table_beside_captions_in_text_files_is_not_theirs(tmp_path):
     folder(tmp_path, "sizes.csv", "name,bytes\n0,9\n")
     (tmp_path / "0.txt").write_text("a cat")
-    assert table_of(tmp_path) is None
-    assert [row["caption"] for row in read_rows(tmp_path)] == [["a cat"]]
+    assert place_of(tmp_path) == tmp_path
+    assert [row.caption for row in read_rows(tmp_path)] == [["a cat"]]
     (tmp_path / "captions.txt").write_text("a cat\nan image")
-    assert table_of(tmp_path) is None, "a caption file of this name"
+    assert place_of(tmp_path) == tmp_path, "a caption file of this name"
 
 
 def test_a_caption_with_commas_is_whole_in_the_last_column_and_else_a_fault(tmp_path):
     text = 'file,caption\n0.jpg,a cat, asleep\n1.jpg,"a dog, awake",,\n\n'
     folder(tmp_path, "captions.csv", text)
     rows = table_rows(tmp_path / "captions.csv", Columns())
-    assert [row["caption"] for row in rows] == ["a cat, asleep", "a dog, awake"]
+    assert [row.caption for row in rows] == ["a cat, asleep", "a dog, awake"]
     (tmp_path / "captions.csv").write_text("caption,file\na cat, asleep,0.jpg\n")
     (cut,) = table_rows(tmp_path / "captions.csv", Columns())
     says = "has 3 fields, the header 2; put a text with ',' in it between quotes"
-    assert isinstance(cut, Fault) and says in str(cut)
+    assert says in str(cut.fault)
 
 
 def test_columns_of_json_are_found_behind_a_broken_entry(tmp_path):
@@ -138,7 +137,7 @@ def test_columns_of_json_are_found_behind_a_broken_entry(tmp_path):
     good = []
     faults = []
     for split in pairs.SPLITS:
-        good += pairs.read_pairs(tmp_path, on_fault=faults.append, split=split)
+        good += pairs.open_folder(tmp_path, [tmp_path]).read(on_fault=faults.append, split=split)
     assert len(good) == 2 and len(faults) == 2
 
 
@@ -193,11 +192,10 @@ def test_the_account_doubts_lines_of_settings_and_uneven_numbers(tmp_path):
     assert "so many captions per image" in account, "all have many"
 
 
-def test_a_caption_is_shown_without_obeying_it(tmp_path):
+def test_a_caption_is_shown_without_obeying_it():
     assert str(Fault("a kind", "\x1b[2J.jpg is gone")).startswith("\\x1b[2J.jpg is gone; ")
-    record = pairs.Record(tmp_path / "\x1b0.jpg", "a \x1b[2J cat" + "!" * 100, 1)
-    (line,) = pairs.describe_samples([record], tmp_path)
-    assert line.startswith("  '\\x1b0.jpg': 'a \\x1b[2J cat!!") and len(line) < 110
+    shown = pairs.quote("a \x1b[2J cat" + "!" * 100)
+    assert shown.startswith("'a \\x1b[2J cat!!") and len(shown) < 110
 
 
 def test_a_file_without_permission_is_counted_and_the_rest_is_read(tmp_path, monkeypatch):

@@ -208,20 +208,6 @@ def test_training_takes_its_sets_way_into_the_runs_settings(own_set, public, tmp
         pretrain.settings("tiny", small, [own_set[0], public[0]])
 
 
-def test_prepare_counts_the_pictures_that_it_matters_for(own_set, public):
-    for (folder, account), way in (
-        (own_set, "opened upright, over white"),
-        (public, "read as the original reads them: not rotated, transparency dropped"),
-    ):
-        assert f"  images with transparency: 3, rotated by EXIF: 2; they are {way}\n" in account
-        about = json.loads((folder / "about.json").read_text())
-        assert (about["splits"]["train"]["transparent"], about["splits"]["train"]["turned"]) == (
-            3,
-            2,
-        )
-        assert about["upright"] is (folder.name == "pairs")
-
-
 def test_headers_tell_what_opening_upright_changes(tmp_path):
     save_all(tmp_path / "some")
     pixels_found = [changes_upright(path) for path in sorted((tmp_path / "some").iterdir())]
