@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from minalbef import encoders
 from minalbef.config import Config, require_config
 from minalbef.fusion import Fusion, Images
-from minalbef.layers import full, init_weights
+from minalbef.layers import init_weights
 from minalbef.text import WordHead
 
 
@@ -70,11 +70,13 @@ class ALBEF(nn.Module):
 
     def image_to_text(self, image: Tensor, texts: Tensor) -> Tensor:
         """ITC's similarity over temperature: features (b, e) and (k, e) -> (b, k)."""
-        return scaled_similarity(image, texts, self.temperature)
+        with torch.autocast(image.device.type, enabled=False):   # bf16 has too few digits here
+            return image @ texts.T / self.temperature
 
     def text_to_image(self, text: Tensor, images: Tensor) -> Tensor:
         """The same with texts as queries: features (b, e) and (k, e) -> (b, k)."""
-        return scaled_similarity(text, images, self.temperature)
+        with torch.autocast(text.device.type, enabled=False):
+            return text @ images.T / self.temperature
 
     def match_logits(self, fused: Tensor) -> Tensor:
         """Does the text belong to the image? (b, l, d) -> (b, 2): no, yes."""
@@ -85,7 +87,6 @@ class ALBEF(nn.Module):
         return full(self.word_head(fused, self.text_encoder.word_table()))
 
 
-def scaled_similarity(queries: Tensor, keys: Tensor, temperature: Tensor) -> Tensor:
-    """Inner products over temperature, (b, e), (k, e) -> (b, k). bf16 has too few digits here."""
-    with torch.autocast(queries.device.type, enabled=False):
-        return queries @ keys.T / temperature
+def full(x: Tensor) -> Tensor:
+    """Upcast to fp32 before a loss: mixed precision leaves bf16."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

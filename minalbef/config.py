@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -196,7 +197,7 @@ class TrainConfig(_Checked):
             raise ValueError(f"accumulate={self.accumulate} does not divide batch={self.batch}; "
                              f"take {divisor}, or another batch")
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
         examples = int(self.epochs * self.epoch + 1e-6)    # 0.41 * 153,600 is 62,975.999

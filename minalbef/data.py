@@ -1,6 +1,6 @@
 """From images and captions to batches."""
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -18,6 +18,7 @@ from minalbef.tokenizer import Tokenizer
 # CLIP's mean and standard deviation, which the original uses for all its images
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
+BLOCK = 64                              # rows of a batch that share a generator
 MAX_PIXELS = 80_000_000                 # below PIL's limit, at which it warns and decodes anyway
 MAX_SIDE = 1_000_000                    # resizing takes PIL 32 bytes per pixel of a side
 NO_FILE = "not a file, but a folder, device or pipe"
@@ -75,7 +76,8 @@ class Rows:
 
     def to(self, device: torch.device | str) -> Self:
         """Copy to a device, see `move`."""
-        return self.map(lambda x: move(x, device))
+        tensors = {name: x for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **{name: move(x, device) for name, x in tensors.items()})
 
     def pin_memory(self) -> Self:
         """Copy to pinned memory; a DataLoader calls this."""
@@ -97,6 +99,22 @@ class Rows:
                     value = split(value, 1)
             values[name] = value
         return type(self)(**values)
+
+
+def row_generators(seed: int, step: int, batch: int, rows: slice
+                   ) -> Iterator[tuple[torch.Generator, int, slice]]:
+    """Generators from (seed, step) and a row alone, so that a resumed run needs no state.
+
+    rows: those of a process, of the step's batch
+    -> for each block of BLOCK rows its generator, how many rows to draw, and which of them are the
+       process's: a row is drawn alike in whatever process it is, and no process draws all
+    """
+    for first in range(rows.start - rows.start % BLOCK, rows.stop, BLOCK):
+        count = min(BLOCK, batch - first)
+        own = slice(max(0, rows.start - first), rows.stop - first)
+        # torch takes 32 bits of a seed; the golden ratio's keep the seeds of blocks far apart
+        block_seed = seed * 1_000_003 + step + first // BLOCK * 0x9E37_79B9
+        yield torch.Generator().manual_seed(block_seed), count, own
 
 
 def move(x: Tensor, device: torch.device | str) -> Tensor:

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minalbef.albef import ALBEF
+from minalbef.albef import ALBEF, full
 from minalbef.config import ModelConfig
 from minalbef.fusion import FusionLayer, KeysValues
-from minalbef.layers import full, init_weights
+from minalbef.layers import init_weights
 from minalbef.text import Embeddings, WordHead
 
 
@@ -57,7 +57,7 @@ class Decoder(nn.Module):
 
         -> for each layer keys and values, (b, k, d)
         """
-        return [layer.cross.keys_values(source) for layer in self.layers]
+        return [(layer.cross.k(source), layer.cross.v(source)) for layer in self.layers]
 
     def forward(self, tokens: Tensor, keep: Tensor, keys_values: KeysValues,
                 source_keep: Tensor | None = None, rows: Tensor | None = None) -> Tensor:

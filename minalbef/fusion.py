@@ -37,29 +37,13 @@ class FusionLayer(Layer):
         texts: rows (p,) of the self-attention's output that go on
         images: rows (p,) of keys_values and image_keep that they attend to. Both are gathered here,
             so that activation checkpointing keeps none of them
-        """
-        x = self.read(x, keep, queries)
-        if texts is not None:
-            x = x.index_select(0, texts)         # in the backward pass, indexing with [] is slow
-        if images is not None:
-            keys, values = keys_values
-            keys_values = keys.index_select(0, images), values.index_select(0, images)
-            if image_keep is not None:
-                image_keep = image_keep[images]
-        return self.look(x, keys_values, image_keep)
-
-    def read(self, x: Tensor, keep: Tensor, queries: int | None = None) -> Tensor:
-        """Words attend to words: (b, l, d) -> (b, queries or l, d).
-
-        queries: so many of the first words are queries
+        queries: only so many of the first words ask
         """
         asking = x[:, :queries]
-        return self.norm1(asking + self.dropout(self.attn(asking, x, keep)))
-
-    def look(self, x: Tensor, keys_values: tuple[Tensor, Tensor], image_keep: Tensor | None
-             ) -> Tensor:
-        """Words attend to the image, then the MLP: (b, l, d) -> (b, l, d)."""
-        attended = self.cross(x, keep=image_keep, keys_values=keys_values)
+        x = self.norm1(asking + self.dropout(self.attn(asking, x, keep)))        # words to words
+        if texts is not None or images is not None:
+            x, keys_values, image_keep = take_rows(x, keys_values, image_keep, texts, images)
+        attended = self.cross(x, keep=image_keep, keys_values=keys_values)       # to the image
         x = self.norm_cross(x + self.dropout(attended))
         return self.norm2(x + self.dropout(self.mlp(x)))
 
@@ -89,7 +73,8 @@ class Fusion(nn.Module):
         if image_tokens.shape[-1] != self.image_width:
             raise ValueError(f"image tokens have shape {tuple(image_tokens.shape)}; fusion reads "
                              f"(b, 1 + n, {self.image_width}), as config.image_width says")
-        return [layer.cross.keys_values(image_tokens[:, self.first:]) for layer in self.layers]
+        image = image_tokens[:, self.first:]
+        return [(layer.cross.k(image), layer.cross.v(image)) for layer in self.layers]
 
     def forward(self, text_tokens: Tensor, keep: Tensor, image_tokens: Images | None,
                 image_keep: Tensor | None = None, pairs: tuple[Tensor, Tensor] | None = None,
@@ -114,3 +99,17 @@ class Fusion(nn.Module):
                 keep = keep[texts]
                 texts = None
         return x
+
+
+def take_rows(x: Tensor, keys_values: tuple[Tensor, Tensor], image_keep: Tensor | None,
+              texts: Tensor | None, images: Tensor | None
+              ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor | None]:
+    """Rows `texts` of the words, and rows `images` of what they attend to; None: all."""
+    if texts is not None:
+        x = x.index_select(0, texts)             # in the backward pass, indexing with [] is slow
+    if images is not None:
+        keys, values = keys_values
+        keys_values = keys.index_select(0, images), values.index_select(0, images)
+        if image_keep is not None:
+            image_keep = image_keep[images]
+    return x, keys_values, image_keep

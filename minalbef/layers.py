@@ -31,38 +31,34 @@ class Attention(nn.Module):
         self.v = nn.Linear(source_width or width, width)
         self.proj = nn.Linear(width, width)
 
-    def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of a source, to be used in several calls: (b, k, s) -> each (b, k, d)."""
-        return self.k(source), self.v(source)
-
     def forward(self, x: Tensor, source: Tensor | None = None, keep: Tensor | None = None,
                 keys_values: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """keep: attention mask, True = visible; (b, k) or (b, n, k)
 
-        keys_values: those of the source, if they have been computed before
+        keys_values: k(source) and v(source), where they serve several calls
         """
-        keys, values = keys_values or self.keys_values(x if source is None else source)
+        if keys_values is None:
+            source = x if source is None else source
+            keys_values = self.k(source), self.v(source)
+        keys, values = keys_values
         q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
         k = rearrange(keys, "b k (h d) -> b h k d", h=self.heads)
         v = rearrange(values, "b k (h d) -> b h k d", h=self.heads)
         mask = None
         if keep is not None:
             mask = keep[:, None] if keep.ndim == 3 else keep[:, None, None, :]   # (b, 1, n or 1, k)
-        y = self.attend(q, k, v, mask)
-        return self.proj(rearrange(y, "b h n d -> b n (h d)"))
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """By a fused kernel, unless weights are recorded, or there is dropout on a CPU."""
         p = self.dropout.p if self.training else 0.0
-        if self.record is None and not (p and q.is_cpu):
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
-        scores = q / q.shape[-1] ** 0.5 @ k.mT                                   # (b, h, n, k)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -float("inf"))
-        weights = scores.softmax(-1)
-        if self.record is not None:
-            self.record.append(weights)
-        return self.dropout(weights) @ v
+        if self.record is None and not (p and x.is_cpu):         # a fused kernel
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
+        else:
+            scores = q / q.shape[-1] ** 0.5 @ k.mT                               # (b, h, n, k)
+            if mask is not None:
+                scores = scores.masked_fill(~mask, -float("inf"))
+            weights = scores.softmax(-1)
+            if self.record is not None:
+                self.record.append(weights)
+            y = self.dropout(weights) @ v
+        return self.proj(rearrange(y, "b h n d -> b n (h d)"))
 
 
 @contextmanager
@@ -134,11 +130,6 @@ class MLP(nn.Module):
         if self.fc2.weight.dtype == torch.bfloat16:      # mixed precision
             return GeluLinear.apply(hidden, self.fc2.weight, self.fc2.bias)
         return self.fc2(F.gelu(hidden))
-
-
-def full(x: Tensor) -> Tensor:
-    """Upcast to fp32 before a loss: mixed precision leaves bf16."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def init_weights(module: nn.Module, std: float) -> None:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from minalbef import data
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Batch, Record, Rows
-from minalbef.draws import draw_rows
+from minalbef.data import Batch, Record, Rows, row_generators
 from minalbef.ema import Distilled
 from minalbef.feature_queue import FeatureQueue
 from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
@@ -62,18 +61,15 @@ class Pretrain(Distilled[ALBEF]):
         if config.share_stem:
             check_stem(self.student.image_encoder)
 
-    def forward(self, batch: "PretrainBatch", alpha: float, draws: "Draws"
-                ) -> tuple[dict[str, Tensor], Keys]:
+    def forward(self, batch: "PretrainBatch", alpha: float, draws: "Draws",
+                phase: "Phase | None" = None) -> tuple[dict[str, Tensor], Keys]:
         """-> losses by name, and what the queue takes after the step. Changes nothing.
 
         alpha: weight of the teacher's soft targets
+        phase: which parts the step has, by default those of its number
         """
-        return self.losses(batch, alpha, draws, self.teacher, self.phase(draws.step))
-
-    def losses(self, batch: "PretrainBatch", alpha: float, draws: "Draws", teacher: ALBEF | None,
-               phase: "Phase") -> tuple[dict[str, Tensor], Keys]:
-        """See `forward`. Without a teacher, the rows' own features are the keys, as in CLIP."""
-        student, b = self.student, len(batch.image)
+        student, teacher, b = self.student, self.teacher, len(batch.image)
+        phase = phase or self.phase(draws.step)
 
         # 1. encode each modality by itself
         image = student.encode_image(batch.image)                        # (b, 1 + n, d)
@@ -82,13 +78,14 @@ class Pretrain(Distilled[ALBEF]):
         text_feature = student.text_feature(text, batch.keep)
 
         # 2. ask the teacher about the same batch: its features are the keys, and the queue's
-        keys: Keys = (image_feature, text_feature, batch.keys(self.equal_texts(batch)))
-        if teacher is not None:
+        image_key, text_key = image_feature, text_feature
+        if phase.teacher:
             with torch.no_grad():
                 teacher_image = teacher.encode_image(batch.image)
                 teacher_text = teacher.encode_text(batch.tokens, batch.keep)
-                keys = (teacher.image_feature(teacher_image),
-                        teacher.text_feature(teacher_text, batch.keep), keys[2])
+                image_key = teacher.image_feature(teacher_image)
+                text_key = teacher.text_feature(teacher_text, batch.keep)
+        keys = image_key, text_key, batch.keys(self.config.equal_texts_match)
         image_keys, text_keys, ids = keys                                # (k, e), (k, e), (k,)
         if phase.queue:
             image_keys, text_keys, ids = map(torch.cat, zip(keys, self.queue.features()))
@@ -98,8 +95,8 @@ class Pretrain(Distilled[ALBEF]):
         i2t = student.image_to_text(image_feature, text_keys)            # (b, k), over temperature
         t2i = student.text_to_image(text_feature, image_keys)
         with torch.no_grad():
-            teacher_i2t = student.image_to_text(keys[0], text_keys)
-            teacher_t2i = student.text_to_image(keys[1], image_keys)
+            teacher_i2t = student.image_to_text(image_key, text_keys)
+            teacher_t2i = student.text_to_image(text_key, image_keys)
         itc = (self.itc_loss(i2t, teacher_i2t, alpha, positive[0])
                + self.itc_loss(t2i, teacher_t2i, alpha, positive[1])) / 2
         losses = {"itc": itc}
@@ -116,31 +113,35 @@ class Pretrain(Distilled[ALBEF]):
         if phase.match and "mlm" not in self.without:
             rows = slice(None, None, self.config.mlm_every)
             tokens, keep = batch.tokens[rows], batch.keep[rows]
+            choose, kind, words = [draw[rows, :tokens.shape[1]] for draw in
+                                   (draws.choose, draws.kind, draws.words)]
             masked, hidden = self.mask_words(tokens, self.special, self.mask, self.rates[tokens],
-                                             *draws.of_words(rows, tokens.shape[1]))
+                                             choose, kind, words)
             fused = student.fuse(student.encode_text(masked, keep), keep, image[rows])
             logits = student.word_logits(fused[hidden])                  # (m, v)
             teacher_logits = None
-            if teacher is not None and alpha:
+            if phase.teacher and alpha:
                 with torch.no_grad():
                     fused = teacher.encode_text(masked, keep)
                     fused = teacher.fuse(fused, keep, teacher_image[rows])
                     teacher_logits = teacher.word_logits(fused[hidden])
-            losses["mlm"] = self.mlm_loss(logits, tokens[hidden], self.per_process(hidden),
-                                          teacher_logits, alpha)
+            losses["mlm"] = self.mlm_loss(logits, tokens[hidden], hidden.sum(), teacher_logits,
+                                          alpha)
         return losses | self.own_losses(batch, image, text, draws, phase), keys
 
     def start(self, albef: nn.Module, teacher: nn.Module | None = None) -> None:
         """Begin from a trained ALBEF and its teacher, or from a copy of the student without one."""
         super().start(albef, teacher)
-        self.share_stem()
+        if self.config.share_stem:
+            self.share_stem()
 
     @torch.no_grad()
     def after_step(self, keys: Keys) -> None:
         """After the optimiser: clamp the temperature, move the teacher, fill the queue."""
         self.student.temperature.clamp_(self.config.temperature_min, self.config.temperature_max)
-        super().after_step(keys)
-        self.share_stem()
+        self.update_teacher(self.teacher, self.student, self.config.teacher_momentum)
+        if self.config.share_stem:
+            self.share_stem()
         self.queue.push(*keys)
 
     @torch.no_grad()
@@ -150,7 +151,8 @@ class Pretrain(Distilled[ALBEF]):
         Every objective counts, in every phase, and neither teacher nor queue takes part: the rows
         compete with each other alone. So figures of different steps compare. Changes nothing.
         """
-        return self.losses(batch, 0.0, draws, None, Phase(match=True, queue=False, hard=True))
+        everything = Phase(match=True, queue=False, hard=True, teacher=False)
+        return self(batch, 0.0, draws, everything)
 
     def draws(self, step: int) -> "Draws":
         """The random draws of a step, for this process."""
@@ -162,10 +164,6 @@ class Pretrain(Distilled[ALBEF]):
         return Phase(progress >= self.config.match_from, progress >= self.config.queue_from,
                      progress >= self.config.hard_from)
 
-    def equal_texts(self, batch: "PretrainBatch") -> bool:
-        """Whether equal captions match."""
-        return self.config.equal_texts_match and batch.texts is not None
-
     def positives(self, batch: "PretrainBatch", ids: Tensor, rows: int | None = None
                   ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Which keys are right for a row, and which are no negatives of it.
@@ -175,19 +173,24 @@ class Pretrain(Distilled[ALBEF]):
            with texts. Equal ids are excluded even where equal_ids_match=False keeps ITC from
            learning them as positives.
         """
-        equal_texts = self.equal_texts(batch)
-        keys = batch.keys(equal_texts)                                           # (b,)
-        rows = rows or len(keys)
-        first = self.rank * len(keys)
-        same = shared_keys(keys, ids, equal_texts)                               # (b, k)
+        keys = batch.keys(self.config.equal_texts_match)[:, None]                # (b, 1)
+        b = len(keys)
+        rows = rows or b
+        first = self.rank * b
+        by_text = self.config.equal_texts_match and batch.texts is not None
+        same = keys >> 32 == ids >> 32 if by_text else keys == ids               # (b, k)
         positive = same
-        if not self.config.equal_ids_match:
-            positive = own_keys(keys, ids, first, equal_texts)
+        if not self.config.equal_ids_match:      # a row's own key alone
+            places = torch.arange(len(ids), device=ids.device)
+            positive = places == places[first:first + b, None]
+        if by_text:
+            same_text = keys % 2 ** 32 == ids % 2 ** 32
+            same, positive = same | same_text, positive | same_text
         excluded = same[:, :rows]
         if batch.match is None:
             return (positive, positive), (excluded, excluded)
-        true_texts = batch.match[:, first:first + len(keys)].T                   # (b, rows)
-        true_images = batch.match[first:first + len(keys)]
+        true_texts = batch.match[:, first:first + b].T                           # (b, rows)
+        true_images = batch.match[first:first + b]
         in_batch, queue = positive[:, :rows], positive[:, rows:]
         positives = (torch.cat([in_batch | true_texts, queue], 1),
                      torch.cat([in_batch | true_images, queue], 1))
@@ -220,8 +223,7 @@ class Pretrain(Distilled[ALBEF]):
     def itm_losses(self, logits: Tensor, pairs: "Pairs", batch: "PretrainBatch"
                    ) -> dict[str, Tensor]:
         """ITM of the pairs, by name: do image and text belong together? logits: (p, 2)"""
-        valid = pairs.valid
-        return {"itm": self.itm_loss(logits, pairs.labels, valid, self.per_process(valid))}
+        return {"itm": self.itm_loss(logits, pairs.labels, pairs.valid, pairs.valid.sum())}
 
     def own_losses(self, batch: "PretrainBatch", image: Tensor, text: Tensor, draws: "Draws",
                    phase: "Phase") -> dict[str, Tensor]:
@@ -229,13 +231,13 @@ class Pretrain(Distilled[ALBEF]):
         return {}
 
     def per_process(self, rows: Tensor) -> Tensor:
-        """How many rows are True: a loss is a mean over them."""
+        """How many rows are True: what a subclass's loss, a sum over them, is divided by."""
         return rows.sum().float()
 
     @torch.no_grad()
     def share_stem(self) -> None:
-        """With config.share_stem, the teacher's stem is the student's at every step."""
-        if self.config.share_stem and hasattr(self.teacher, "image_encoder"):
+        """Give the teacher the student's stem, as config.share_stem has it at every step."""
+        if hasattr(self.teacher, "image_encoder"):
             encoders: list[Any] = [self.student.image_encoder, self.teacher.image_encoder]
             student, teacher = [encoder.patch_embed for encoder in encoders]
             teacher.load_state_dict(student.state_dict())
@@ -271,10 +273,6 @@ class Draws(Rows):
     negative_text: Tensor             # (b, B) uniform: a text for each image
     columns = ("negative_image", "negative_text")
 
-    def of_words(self, rows: slice, length: int) -> tuple[Tensor, Tensor, Tensor]:
-        """choose, kind and words of some rows' first `length` words."""
-        return (self.choose[rows, :length], self.kind[rows, :length], self.words[rows, :length])
-
 
 class Phase(NamedTuple):
     """Which parts a step has. The paper's steps have all; small models begin gently, see config."""
@@ -282,6 +280,7 @@ class Phase(NamedTuple):
     match: bool                       # ITM and MLM
     queue: bool                       # ITC contrasts with the queue, too
     hard: bool                        # ITM's negatives are drawn by similarity
+    teacher: bool = True              # it gives keys and soft targets; in validation it doesn't
 
 
 class Negatives(NamedTuple):
@@ -317,40 +316,20 @@ def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draw
     """The draws of a step for a process's rows, from (seed, step) and the row alone."""
     batch = config.batch
     length = config.text_length
-
-    def draw(generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
-        def uniform(width: int) -> Tensor:
-            return torch.rand(count, width, generator=generator).clamp_(1e-7, 1 - 1e-7)
-
-        choose = uniform(length)                 # in this order: each takes the generator further
-        kind = uniform(length)
-        words = torch.randint(config.vocab_size, (count, length), generator=generator)
-        negative_image = uniform(batch)
-        negative_text = uniform(batch)
-        return choose, kind, words, negative_image, negative_text
-
     rows = slice(batch * rank // world, batch * (rank + 1) // world)
-    return Draws(step, *draw_rows(config.seed, step, batch, rows, draw))
-
-
-def shared_keys(a: Tensor, b: Tensor, equal_texts: bool) -> Tensor:
-    """Where `PretrainBatch.keys` have the same id: (b,), (k,) -> (b, k) bool.
-
-    With equal_texts, also where they are of the same caption.
-    """
-    a = a[:, None]
-    if not equal_texts:
-        return a == b
-    return (a >> 32 == b >> 32) | (a % 2 ** 32 == b % 2 ** 32)
-
-
-def own_keys(a: Tensor, b: Tensor, first: int, equal_texts: bool) -> Tensor:
-    """`shared_keys` where equal ids don't count: row i of a matches row `first` + i of b alone."""
-    rows = first + torch.arange(len(a), device=a.device)
-    same_row = torch.arange(len(b), device=b.device) == rows[:, None]
-    if not equal_texts:
-        return same_row
-    return same_row | (a[:, None] % 2 ** 32 == b % 2 ** 32)
+    blocks = []
+    for generator, count, own in row_generators(config.seed, step, batch, rows):
+        choose = torch.rand(count, length, generator=generator)          # in this order: each
+        kind = torch.rand(count, length, generator=generator)            # takes it further
+        words = torch.randint(config.vocab_size, (count, length), generator=generator)
+        negative_image = torch.rand(count, batch, generator=generator)
+        negative_text = torch.rand(count, batch, generator=generator)
+        draws = choose, kind, words, negative_image, negative_text
+        blocks.append([draw[own] for draw in draws])
+    choose, kind, words, negative_image, negative_text = map(torch.cat, zip(*blocks))
+    for uniform in (choose, kind, negative_image, negative_text):
+        uniform.clamp_(1e-7, 1 - 1e-7)
+    return Draws(step, choose, kind, words, negative_image, negative_text)
 
 
 def check_stem(encoder: nn.Module) -> None:

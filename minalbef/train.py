@@ -1,9 +1,11 @@
 """The training loop, one for every task. All state changes here, after the optimiser's step."""
 import gc
+import hashlib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -12,7 +14,6 @@ from torch import Tensor, nn
 from minalbef import checkpoint, distributed, writing
 from minalbef.config import Config
 from minalbef.data import Rows
-from minalbef.draws import seed_random
 from minalbef.fast import loop
 from minalbef.fast.muon import Muon, is_hidden
 from minalbef.interrupt import Stopped, catch_signals
@@ -116,15 +117,22 @@ def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimiz
     lr = lr_at(step, config)
     for group in optimiser.param_groups:
         group["lr"] = lr * group["share"]
-    if config.dropout:       # steps and ranks drop different units, and a resumed run the same ones
-        generator = seed_random("dropout", config.seed, step, distributed.rank())
-        torch.manual_seed(int(2 ** 32 * generator.random()))
-    weights = getattr(task, "weights", lambda step: None)(step)
+    if config.dropout:
+        torch.manual_seed(dropout_seed(config.seed, step))
+    weights = getattr(task, "weights", lambda step: None)(step) or {}
     alpha, draws = alpha_at(step, config), task.draws(step)
     if config.fast:
         losses, carry = loop.backward(model, task, batch, alpha, draws, config, device, weights)
     else:
-        losses, carry = backward(task, batch, alpha, draws, config, device, weights)
+        batch, draws = [part.to(device) if isinstance(part, Rows) else part
+                        for part in (batch, draws)]
+        half = config.precision == "bf16"        # `settle_precision` has replaced "auto"
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            losses, carry = task(batch, alpha, draws)
+        total = sum(weights.get(name, 1.0) * loss for name, loss in losses.items())
+        total.backward()
+        losses = {name: loss.detach() for name, loss in losses.items()}
+        losses = {name: loss.detach() for name, loss in losses.items()}
     norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     if config.clip:
         nn.utils.clip_grads_with_norm_(model.parameters(), config.clip, norm)
@@ -134,19 +142,11 @@ def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimiz
     return losses, norm
 
 
-def backward(task: nn.Module, batch: Any, alpha: float, draws: Any, config: Config,
-             device: torch.device, weights: Mapping[str, float] | None = None
-             ) -> tuple[dict[str, Tensor], Any]:
-    """A step's losses, and their gradients: -> losses by name, and what `after_step` takes.
-
-    weights: of losses by name, in their sum; those not listed weigh 1
-    """
-    batch, draws = [part.to(device) if isinstance(part, Rows) else part for part in (batch, draws)]
-    with distributed.autocast(device, config.precision):
-        losses, carry = task(batch, alpha, draws)
-    total = sum((weights or {}).get(name, 1.0) * loss for name, loss in losses.items())
-    total.backward()
-    return {name: loss.detach() for name, loss in losses.items()}, carry
+def dropout_seed(seed: int, step: int) -> int:
+    """Steps and processes drop different units, and a resumed run the same ones."""
+    name = f"dropout/{seed}/{step}/{distributed.rank()}"
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int(2 ** 32 * Random(int.from_bytes(digest, "big")).random())
 
 
 def lr_at(step: int, config: Config) -> float:

@@ -109,7 +109,7 @@ def by_difference(attention, row, query, key, score, step=1e-4):
         for sign in (1, -1):
             def forward(x, source=None, keep=None, keys_values=None):
                 q, k, v = (part.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
-                           for part in (attention.q(x), *(keys_values or attention.keys_values(x))))
+                           for part in (attention.q(x), *(keys_values or (attention.k(x), attention.v(x)))))
                 weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
                 nudged = weights.clone()
                 nudged[row, head, query, key] += sign * step

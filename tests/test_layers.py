@@ -70,7 +70,7 @@ def test_padding_cannot_be_seen():
 def test_ready_keys_and_values_stand_for_the_source():
     attn = disturb(Attention(48, 4, 32))
     x, source = torch.randn(3, 5, 48), torch.randn(3, 7, 32)
-    assert_close(attn(x, keys_values=attn.keys_values(source)), attn(x, source))
+    assert_close(attn(x, keys_values=(attn.k(source), attn.v(source))), attn(x, source))
 
 
 def test_attention_drops_out_in_training_alone():

@@ -33,7 +33,7 @@ def half_weights(module: nn.Module) -> Iterator[None]:
     """Meanwhile the module computes in bf16, with copies of its weights; parameters stay in fp32.
 
     Their gradients arrive in fp32. Tokens are bf16 from layer to layer, sums in norms and softmax
-    are fp32 inside their kernels, and losses upcast before they compare (`layers.full`). Autocast
+    are fp32 inside their kernels, and losses upcast before they compare (`albef.full`). Autocast
     would cast each weight by a kernel of its own, a teacher's anew at every use, and tokens back
     and forth around each norm: nearly half of a step's kernels, and a tenth of its memory.
 

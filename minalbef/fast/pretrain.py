@@ -18,7 +18,7 @@ from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.fast.cls import attend_cls, image_cls, text_cls
 from minalbef.fusion import KeysValues
-from minalbef.pretrain import Draws, Keys, Negatives, Phase, Pretrain, PretrainBatch
+from minalbef.pretrain import Draws, Keys, Negatives, Pairs, Phase, Pretrain, PretrainBatch
 
 
 class FastPretrain(Pretrain):
@@ -54,19 +54,20 @@ class FastPretrain(Pretrain):
             unused.append("fusion")
         return tuple(unused)
 
-    def losses(self, batch: PretrainBatch, alpha: float, draws: Draws, teacher: ALBEF | None,
-               phase: Phase) -> tuple[dict[str, Tensor], Keys]:
-        """See Pretrain.losses."""
-        student = self.student
+    def forward(self, batch: PretrainBatch, alpha: float, draws: Draws,
+                phase: Phase | None = None) -> tuple[dict[str, Tensor], Keys]:
+        """See Pretrain.forward."""
+        student, teacher = self.student, self.teacher
+        phase = phase or self.phase(draws.step)
         words = None
         if phase.match and "mlm" not in self.without:
             words = draws if isinstance(draws, MaskedDraws) else self.hide_words(batch, draws)
 
         # 1. and 2. encode, and ask the teacher
-        patches = self.stem(batch.image) if teacher is not None and self.config.share_stem else None
+        patches = self.stem(batch.image) if phase.teacher and self.config.share_stem else None
         encoded = encode(student, batch, words, patches)
         answer = encoded
-        if teacher is not None:
+        if phase.teacher:
             answer = self.ask(teacher, batch, words if alpha else None, patches)
         keys = self.gather(answer.features, batch)
         queue = self.queue.features() if phase.queue else [part[:0] for part in keys]
@@ -100,13 +101,12 @@ class FastPretrain(Pretrain):
 
             # 5. MLM, each text with its own image; other processes' images follow these
             if words is not None:
-                losses["mlm"] = self.predict_words(batch, words, encoded, keys_values, teacher,
-                                                   answer, alpha)
+                losses["mlm"] = self.predict_words(batch, words, encoded, keys_values, answer,
+                                                   alpha if phase.teacher else 0.0)
         return losses | self.own_losses(batch, encoded.image, encoded.text, draws, phase), keys
 
     def predict_words(self, batch: PretrainBatch, words: "MaskedDraws", encoded: "Encoded",
-                      keys_values: KeysValues, teacher: ALBEF | None, answer: "Encoded",
-                      alpha: float) -> Tensor:
+                      keys_values: KeysValues, answer: "Encoded", alpha: float) -> Tensor:
         """MLM's loss. Hidden words come first, so that the last layer computes them alone.
 
         answer: the teacher's encodings
@@ -122,11 +122,11 @@ class FastPretrain(Pretrain):
         logits = self.student.word_logits(fused.flatten(0, 1)[words.answers])    # (m, v)
         labels = batch.tokens[rows].flatten()[words.places]
         teacher_logits = None
-        if teacher is not None and alpha:
+        if alpha:
             with torch.inference_mode():
                 text = reorder(answer.masked_text, words.order)
-                fused = teacher.fuse(text, keep, answer.image[rows], queries=words.most)
-                teacher_logits = teacher.word_logits(fused.flatten(0, 1)[words.answers])
+                fused = self.teacher.fuse(text, keep, answer.image[rows], queries=words.most)
+                teacher_logits = self.teacher.word_logits(fused.flatten(0, 1)[words.answers])
         return self.mlm_loss(logits, labels, self.per_process(words.hidden), teacher_logits, alpha)
 
     @torch.inference_mode()
@@ -164,9 +164,10 @@ class FastPretrain(Pretrain):
         every = self.config.mlm_every
         at_hand = self.cpu_rates.device == batch.tokens.device
         rates = self.cpu_rates if at_hand else self.rates
+        length = batch.tokens.shape[1]
+        choose, kind, words = [draw[:, :length] for draw in (draws.choose, draws.kind, draws.words)]
         masked, hidden = self.mask_words(batch.tokens, self.special, self.mask,
-                                         rates[batch.tokens],
-                                         *draws.of_words(slice(None), batch.tokens.shape[1]))
+                                         rates[batch.tokens], choose, kind, words)
         hidden = hidden[::every]
         counts = hidden.sum(1)
         most = max(int(counts.max()), 1)
@@ -182,7 +183,7 @@ class FastPretrain(Pretrain):
     def gather(self, features: tuple[Tensor, Tensor], batch: PretrainBatch) -> Keys:
         """The features and the batch's keys, of all processes."""
         image, text = map(distributed.gather, features)
-        return image, text, distributed.gather(batch.keys(self.equal_texts(batch)))
+        return image, text, distributed.gather(batch.keys(self.config.equal_texts_match))
 
     def in_reach(self, excluded: tuple[Tensor, Tensor]) -> list[Tensor]:
         """What ITM excludes (b, B), and with it the rows of processes too far away."""
@@ -210,6 +211,11 @@ class FastPretrain(Pretrain):
         keeps, _ = distributed.fetch(keep, negatives.text, reach)
         texts, wrong_text = distributed.fetch(text, negatives.text, reach)
         return Pool(images, texts, keeps), negatives._replace(text=wrong_text, image=wrong_image)
+
+    def itm_losses(self, logits: Tensor, pairs: Pairs, batch: PretrainBatch) -> dict[str, Tensor]:
+        """See Pretrain.itm_losses; the mean is over the pairs of all processes."""
+        count = self.per_process(pairs.valid)
+        return {"itm": self.itm_loss(logits, pairs.labels, pairs.valid, count)}
 
     def per_process(self, rows: Tensor) -> Tensor:
         """Rows of all processes over the number of processes.

@@ -143,7 +143,7 @@ def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = 
     config = replace(config, vocab_size=len(tokenizer))
     torch.manual_seed(config.seed)
     if make in (None, Pretrain, ScenePretrain):
-        make = in_form(make or (Pretrain if data else ScenePretrain), config)
+        make = in_form(make or usual_task(config), config)
     task = make(config, special=tokenizer.special, mask=tokenizer.mask, rates=rates)
     if vit:
         image_encoder: Any = task.student.image_encoder
@@ -154,6 +154,11 @@ def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = 
     if loaded and getattr(task, "teacher", None) is not None:    # a task of yours may have none
         task.teacher = make_teacher(task.student)
     return task, tokenizer, config
+
+
+def usual_task(config: Config) -> Any:
+    """The paper's pretraining, or that with a loss for minimal pairs where batches have some."""
+    return ScenePretrain if config.objects and config.siblings else Pretrain
 
 
 def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path | None = None,
@@ -168,8 +173,8 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
     vocab: BERT's vocab.txt, which `bert` needs; without it, a tokenizer is trained on the captions
     vit, bert: initial weights, files or names, see weights.pretrained
     workers: processes that open or paint images ahead. most_bad: see loader.RecordBatches
-    make: the task, called as Pretrain is, with config, special, mask and rates; by default Pretrain
-        on prepared sets, and on scenes ScenePretrain, which has a loss for minimal pairs
+    make: the task, called as Pretrain is, with config, special, mask and rates; by default Pretrain,
+        and with config.siblings ScenePretrain, which has a loss for minimal pairs
     freeze: encoders that stay as they are: "image", "text"
     With another image encoder, set warm_steps=0.
     Raises ValueError for what does not fit together, and when too many images cannot be read.
@@ -214,7 +219,7 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
             apply_warm_start(task, tokenizer, config, folder, quiet, workers)
         origin = origin_of(tokenizer, splits) | frozen | validation_hash("pretrain", data, config)
         if make is not None:
-            usual = Pretrain if data else ScenePretrain
+            usual = usual_task(config)
             origin |= origin_of_code(make, task, (usual, fast_form(usual)))
         untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
                               origin=origin, validation=validation)

@@ -10,6 +10,7 @@ from emojiscenes.stream import Stream
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.data import Batch, transform
+from minalbef.pretrain import PretrainBatch
 from minalbef.scenes.pretrain import SceneBatch
 from minalbef.scenes.task_problems import batch, problems
 from minalbef.scenes.tasks.table import SCENE_TASKS
@@ -20,7 +21,7 @@ COUNTS = (0.15, 0.5, 0.35)
 
 
 class SceneBatches:
-    """The embedded scenes, endless: step -> the SceneBatch of this process.
+    """The embedded scenes, endless: step -> the batch of this process.
 
     Every process draws the whole batch, which is cheap, and paints its own rows: so each knows
     which caption is true of which image, and all pad to the same length.
@@ -49,7 +50,7 @@ class SceneBatches:
         self.after = Scenes("train", **settings)
         self.late = Scenes("train", kinds=MORE_SIBLINGS, **settings)
 
-    def __call__(self, step: int) -> SceneBatch:
+    def __call__(self, step: int) -> PretrainBatch:
         config = self.config
         bucket, place = divmod(step, config.bucket)
         if bucket != self.bucket:
@@ -61,13 +62,16 @@ class SceneBatches:
         rows = distributed.rank_rows(config.batch, self.rank, self.world)
         size = config.image_size
         images = [transform(paint(pair.scene, size), size) for pair in batch[rows]]
-        return SceneBatch(
-            image=torch.stack(images),
-            tokens=tokens[rows],
-            keep=keep[rows],
-            ids=torch.tensor([pair.id for pair in batch[rows]]),
-            match=torch.from_numpy(truth(batch)),
-            siblings=siblings[rows] if siblings.any() else None)
+        parts: dict[str, Any] = {
+            "image": torch.stack(images),
+            "tokens": tokens[rows],
+            "keep": keep[rows],
+            "ids": torch.tensor([pair.id for pair in batch[rows]]),
+            "match": torch.from_numpy(truth(batch)),
+        }
+        if not config.siblings:
+            return PretrainBatch(**parts)
+        return SceneBatch(**parts, siblings=siblings[rows] if siblings.any() else None)
 
     def draw_bucket(self, bucket: int) -> list[list[Drawn]]:
         """Batches of captions of like length to pad less; siblings stay together."""

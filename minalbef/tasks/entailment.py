@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from minalbef import data
-from minalbef.albef import ALBEF
+from minalbef.albef import ALBEF, full
 from minalbef.config import Config
 from minalbef.data import Batch, Record, Source
 from minalbef.ema import Distilled
 from minalbef.evaluation.intervals import commonest, figures_by_kind, in_groups
 from minalbef.evaluation.loop import How, Records, over, values_of
-from minalbef.layers import full, init_weights
+from minalbef.layers import init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.tasks.base import HEADS, Task
 from minalbef.tasks.prediction import Answer, Query, predict_class

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from minalbef.albef import ALBEF
+from minalbef.albef import ALBEF, full
 from minalbef.checkpoint import fit_weights, resize_weights
 from minalbef.config import Config
 from minalbef.data import Batch, Source, read_pixels
@@ -14,7 +14,7 @@ from minalbef.ema import Distilled
 from minalbef.evaluation.intervals import Clusters, commonest, figures_by_kind
 from minalbef.evaluation.loop import How, Records, over, values_of
 from minalbef.fusion import Fusion, KeysValues
-from minalbef.layers import full, init_weights
+from minalbef.layers import init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.tasks.base import ALIGNED, HEADS, Task
 from minalbef.tasks.prediction import Answer, Query, predict_class
@@ -117,9 +117,10 @@ class PairFusion(Fusion):
         images: all images' tokens (m, 1 + n, i), and pairs of their rows (b, 2)
         """
         image_tokens, pairs = images
+        image_tokens = image_tokens[:, self.first:]
         pairs_keys_values = []
         for layer in self.layers[::2]:
-            keys, values = layer.cross.keys_values(image_tokens[:, self.first:])
+            keys, values = layer.cross.k(image_tokens), layer.cross.v(image_tokens)
             for rows in pairs.T:
                 pairs_keys_values.append((keys[rows], values[rows]))
         return pairs_keys_values

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Rows
-from minalbef.draws import draw_rows
+from minalbef.data import Rows, row_generators
 from minalbef.losses import hard_negatives
 from minalbef.pretrain import PretrainBatch, collate
 from minalbef.tasks.base import HEADS, Task
@@ -68,11 +67,10 @@ class TextAssignment(nn.Module):
         """The draws of a step, from (seed, step) alone; this process's rows."""
         batch = self.config.batch
         rows = distributed.rank_rows(batch, distributed.rank(), distributed.world())
-
-        def draw(generator: torch.Generator, count: int) -> tuple[Tensor]:
-            return (torch.rand(count, 2 + batch, generator=generator).clamp_(1e-7, 1 - 1e-7),)
-
-        (uniform,) = draw_rows(self.config.seed, step, batch, rows, draw)
+        blocks = []
+        for generator, count, own in row_generators(self.config.seed, step, batch, rows):
+            blocks.append(torch.rand(count, 2 + batch, generator=generator)[own])
+        uniform = torch.cat(blocks).clamp_(1e-7, 1 - 1e-7)
         return AssignDraws(case=uniform[:, 0], side=uniform[:, 1], negative=uniform[:, 2:])
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: AssignDraws

@@ -40,9 +40,10 @@ class UntiedFusion(PairFusion):
 
     def keys_values(self, images: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
         image_tokens, pairs = images
+        image_tokens = image_tokens[:, self.first:]
         result = []
         for i, layer in enumerate(self.layers):
-            keys, values = layer.cross.keys_values(image_tokens[:, self.first:])
+            keys, values = layer.cross.k(image_tokens), layer.cross.v(image_tokens)
             rows = pairs[:, i % 2]
             result.append((keys[rows], values[rows]))
         return result

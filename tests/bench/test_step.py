@@ -15,6 +15,7 @@ from minalbef.bench.step import Steps, count_parts, find_recipe, measure_step
 from minalbef.cli import bench
 from minalbef.cli import main as command_line
 from minalbef.presets import preset
+from minalbef.scenes.pretrain import ScenePretrain
 
 SIZES = dict(image_size=32, patch_size=8, image_width=24, image_depth=2, image_heads=2,
              text_width=24, text_depth=1, text_heads=2, fusion_depth=2, vocab_size=50, batch=4,
@@ -59,7 +60,7 @@ def test_a_run_is_measured_with_its_own_settings():
 def test_scenes_are_those_of_the_run():
     config = small(device="cpu", objects=12, siblings=0.5)
     work = Steps(config)
-    assert type(work.task).__name__ == "ScenePretrain" and work.batch(0).image.shape[-1] == 24
+    assert isinstance(work.task, ScenePretrain) and work.batch(0).image.shape[-1] == 24
     work(0)
 
 

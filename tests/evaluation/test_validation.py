@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helpers import Batches, same_state, small
-from minalbef import layers, metrics, train
+from minalbef import metrics, train
 from minalbef.evaluation import validation as validations
 from minalbef.evaluation.validation import Validation
+from minalbef.fast import loop
 from minalbef.pretrain import Pretrain
 
 # 20 steps of 8, an epoch of 5 steps
@@ -108,7 +109,7 @@ def test_an_evaluation_runs_neither_compiled_nor_recomputed(tmp_path, monkeypatc
     def backend(graph, examples):
         graphs.append(graph)
         return graph.forward
-    monkeypatch.setattr(layers, "checkpoint", count)
+    monkeypatch.setattr(loop, "activation_checkpoint", count)
     double = torch.compile(lambda x: 2 * x, backend=backend)
 
     class Looks(Measured):

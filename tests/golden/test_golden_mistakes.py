@@ -126,8 +126,14 @@ def from_the_first_slot(self, *given):
     push(self, *given)
 
 
-forward, push, draw = Pretrain.forward, FeatureQueue.push, Pretrain.draw_negatives
-layer, look = TextLayer.forward, FusionLayer.look
+forward, push, draw = FastPretrain.forward, FeatureQueue.push, Pretrain.draw_negatives
+layer, fusion_layer = TextLayer.forward, FusionLayer.forward
+
+
+def without_image_mask(self, x, keep, keys_values, image_keep=None, *rest):
+    return fusion_layer(self, x, keep, keys_values, None, *rest)
+
+
 attention_init, cross_init, queue_init, albef_init = (kind.__init__
                                                       for kind in (Attention, FusionLayer, FeatureQueue, ALBEF))
 mask_words, mlm_loss, hard_negatives, itc_loss = (
@@ -153,8 +159,7 @@ MISTAKES = {
         self.word_embed(tokens) + self.pos_embed.weight[1:tokens.shape[1] + 1] + self.type_embed.weight[0]))]),
     "padding is seen": (encoders, [(TextLayer, "forward", lambda self, x, keep: layer(self, x, None))]),
     "the image's mask is not": (encoders,
-                                [(FusionLayer, "look", lambda self, x, keys_values, image_keep: look(
-        self, x, keys_values, None))]),
+                                [(FusionLayer, "forward", without_image_mask)]),
     "scores are not scaled": (encoders, [(layers, "F", functional(scaled_dot_product_attention=dict(scale=1.0)))]),
     "half the heads": (encoders, [(Attention, "__init__", lambda self, width, heads, *given, **options: attention_init(
         self, width, heads // 2, *given, **options))]),
@@ -187,12 +192,12 @@ MISTAKES = {
     "queue transposed": (first_step, [(FeatureQueue, "features", lambda self: (self.image.T, self.text.T, self.ids))]),
     "queue's sides swapped": (first_step, [(FeatureQueue, "features", lambda self: (self.text, self.image, self.ids))]),
     "queue filled from its first slot": (first_step, [(FeatureQueue, "push", from_the_first_slot)]),
-    "the student as its own teacher": (first_step, [(Pretrain, "forward", taught_by_itself)]),
+    "the student as its own teacher": (first_step, [(FastPretrain, "forward", taught_by_itself)]),
     "another momentum": (first_step, [(Distilled, "update_teacher", lambda teacher, student, _: update_teacher(
         teacher, student, 0.99))]),
     "the teacher stands still": (first_step, [(Pretrain, "after_step", no_update)]),
     "the teacher follows after its "
-    "features": (first_step, [(Pretrain, "forward", follows_afterwards), (Pretrain, "after_step", no_update)]),
+    "features": (first_step, [(FastPretrain, "forward", follows_afterwards), (Pretrain, "after_step", no_update)]),
     "temperature not held": (without_teacher, [(Pretrain, "after_step", no_clamp)]),
     "class token and positions not "
     "decayed": (groups, [(golden_pretrain, "parameter_groups", lambda task, config: parameter_groups(

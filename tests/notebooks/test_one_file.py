@@ -62,8 +62,8 @@ def test_five_steps_are_the_packages(one_file):
 
     def draw(_, generator, rows, length):
         draws = make_draws(steps.pop(0), config)
-        choose, kind, words = draws.of_words(slice(None), length)
-        return {"choose": choose, "kind": kind, "words": words,
+        return {"choose": draws.choose[:, :length], "kind": draws.kind[:, :length],
+                "words": draws.words[:, :length],
                 "image": draws.negative_image, "text": draws.negative_text}
 
     steps = list(range(STEPS))

@@ -59,7 +59,7 @@ def test_a_run_is_evaluated_on_a_gpu_where_there_is_one_and_elsewhere_without(tr
         config = json.loads((part / "config.json").read_text()) | {"device": trained}
         (part / "config.json").write_text(json.dumps(config))
     monkeypatch.setattr(distributed, "device_of", lambda name: places.append(name) or torch.device("meta"))
-    for name in ("evaluate", "evaluate_start"):
+    for name in ("evaluate_scenes", "evaluate_start"):
         monkeypatch.setattr(evaluation, name, lambda run, *rest, **more: seen.append(run.device.type) or {})
     evaluate_run(folder, "a command", size=0.02)
     assert places == [asked] * 2 and seen == ["meta"] * 2

@@ -11,7 +11,7 @@ RIGHT = {
     "fuse_words": """
         read = self.dropout(self.attn(x, x, keep))
         x = self.norm1(read + x)
-        look = self.dropout(self.cross(x, keys_values=self.cross.keys_values(image)))
+        look = self.dropout(self.cross(x, keys_values=(self.cross.k(image), self.cross.v(image))))
         x = self.norm_cross(look + x)
         return self.norm2(self.dropout(self.mlp(x)) + x)
     """,

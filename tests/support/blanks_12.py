@@ -17,8 +17,9 @@ RIGHT = {
         patches, pairs = shown
         left, right = patches[pairs[:, 0], self.first:], patches[pairs[:, 1], self.first:]
         for first, second in zip(self.layers[::2], self.layers[1::2]):
-            words = first.look(first.read(words, keep), first.cross.keys_values(left), None)
-            words = second.look(second.read(words, keep), first.cross.keys_values(right), None)
+            keys, values = first.cross.k, first.cross.v
+            words = first(words, keep, (keys(left), values(left)))
+            words = second(words, keep, (keys(right), values(right)))
         return words
     """,
     "with_sides": """
@@ -47,10 +48,11 @@ WRONG = {
     "TwoPictures": """
         patches, pairs = shown
         for i in range(0, len(self.layers), 2):
-            keys, values = self.layers[i].cross.keys_values(patches[:, self.first:])
+            tokens = patches[:, self.first:]
+            keys, values = self.layers[i].cross.k(tokens), self.layers[i].cross.v(tokens)
             for layer in self.layers[i:i + 2]:
                 own = pairs[:, 0]                                    # the left picture twice
-                words = layer.look(layer.read(words, keep), (keys[own], values[own]), None)
+                words = layer(words, keep, (keys[own], values[own]))
         return words
     """,
     "with_sides": "return patches[pairs].flatten(1, 2)",

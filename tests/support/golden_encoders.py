@@ -28,7 +28,7 @@ def encoders() -> dict[str, float]:
     ours = {
         "vit_patch_embed": model.image_encoder.patch_embed(pixels), "vit_tokens": seen, "bert_embeddings": embedded,
         "text_layer1": lower(embedded, keep), "text_tokens": text,
-        "fusion_layer_first": upper.look(upper.read(text, keep), upper.cross.keys_values(seen), None),
+        "fusion_layer_first": upper(text, keep, (upper.cross.k(seen), upper.cross.v(seen))),
         "fusion_tokens": fused, "fusion_tokens_partial_image_mask": model.fuse(text, keep, seen, image_keep),
         "image_feat": model.image_feature(seen), "text_feat": model.text_feature(text),
         "mlm_logits_unmasked": model.word_logits(fused)}

@@ -171,8 +171,8 @@ MISTAKES = {
     "the text's mask is dropped": (layers.Attention, "forward",
                                    lambda real: lambda self, x, source=None, keep=None, **rest:
                                    real(self, x, source, None, **rest)),
-    "words do not see the image": (fusion.FusionLayer, "look", lambda real: lambda self, x, seen, *rest: real(
-        self, x, (seen[0], 0 * seen[1]), *rest)),
+    "words do not see the image": (fusion.FusionLayer, "forward", lambda real: lambda self, x, keep, seen, *rest: real(
+        self, x, keep, (seen[0], 0 * seen[1]), *rest)),
     "a GELU by tanh": (layers.MLP, "forward", lambda real: lambda self, x: self.fc2(
         F.gelu(self.fc1(x), approximate="tanh"))),
     "ranked by log-odds": (ranking, "match_odds", lambda real: lambda *args, yes_alone=False, **rest: real(

@@ -159,7 +159,7 @@ def compare(
     for layer, bert_layer, x, y in zip(
         ours.fusion.layers, theirs.encoder.layer[below:], hidden[below:], hidden[below + 1 :]
     ):
-        x = layer.read(x, keep)
+        x = layer.norm1(x + layer.attn(x, keep=keep))
         assert_close(layer.norm2(x + layer.mlp(x))[keep], y[keep], atol=atol, rtol=1e-5)
 
 

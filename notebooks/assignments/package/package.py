@@ -32,11 +32,10 @@ Files = dict[str, str]                # contents by path
 BLANKED = {
     "config": [],
     "presets": [],
-    "layers": ["Attention.keys_values", "Attention.forward", "Attention.attend",
-               "MLP.forward"],
+    "layers": ["Attention.forward", "MLP.forward"],
     "vision": ["PatchEmbed.forward", "Block.forward", "ViT.attend"],
     "text": ["TextLayer.forward"],
-    "fusion": ["FusionLayer.read", "FusionLayer.look"],
+    "fusion": ["FusionLayer.forward"],
     "losses": ["soft_cross_entropy", "distilled_cross_entropy", "itc_targets",
                "itc_loss", "hard_negatives", "itm_loss", "mlm_loss"],
     "masking": ["mask_words"],

@@ -66,8 +66,8 @@ def run_fusion_layer(weights: Weights, x: Tensor, keep: Tensor, image_tokens: Te
     wide = len(weights["mlp.fc1.bias"])
     layer = _filled(FusionLayer(x.shape[-1], heads, wide, image_tokens.shape[-1],
                                 dropout), weights, training)
-    return layer.look(layer.read(x, keep, queries),
-                      layer.cross.keys_values(image_tokens), image_keep)
+    keys_values = layer.cross.k(image_tokens), layer.cross.v(image_tokens)
+    return layer(x, keep, keys_values, image_keep, queries=queries)
 
 
 def run_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float,

@@ -221,10 +221,10 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
         "no dropout after the MLP": ("self.dropout(self.mlp(x))", "self.mlp(x)"),
         "dropout on the sum": ("self.norm2(x + self.dropout(self.mlp(x)))",
                                "self.norm2(self.dropout(x + self.mlp(x)))"),
-        "the caller's words": ("return self.norm1(asking + "
+        "the caller's words": ("x = self.norm1(asking + "
                                "self.dropout(self.attn(asking, x, keep)))",
                                "asking += self.dropout(self.attn(asking, x, keep))\n"
-                               "        return self.norm1(asking)")},
+                               "        x = self.norm1(asking)")},
     "losses.itc_loss": {
         "softmax over queries": ("F.log_softmax(logits, -1)",
                                  "F.log_softmax(logits, 0)"),
@@ -437,15 +437,15 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
         "the student stands still, too": (
             "copy.deepcopy(student)", "copy.deepcopy(student.requires_grad_(False))"),
         "gradients reach the average": (
-            "    update(list(teacher.parameters()), list(student.parameters()), "
-            "no_count)",
+            "    torch._foreach_lerp_(list(teacher.parameters()), "
+            "list(student.parameters()), 1 - momentum)",
             "    with torch.enable_grad():\n"
             "        for slow, fast in zip(teacher.parameters(), "
             "student.parameters()):\n"
             "            slow.copy_(momentum * slow + (1 - momentum) * fast)"),
         "it drops out": (".requires_grad_(False).eval()", ".requires_grad_(False)"),
-        "momentum reversed": ("get_ema_multi_avg_fn(momentum)",
-                              "get_ema_multi_avg_fn(1 - momentum)"),
+        "momentum reversed": ("list(student.parameters()), 1 - momentum)",
+                              "list(student.parameters()), momentum)"),
         "the student moves": ("(list(teacher.parameters()), list(student.parameters())",
                               "(list(student.parameters()), "
                               "list(teacher.parameters())"),
@@ -461,8 +461,8 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
                                 "    student.requires_grad_()\n"
                                 "    return copy.deepcopy(student)"),
         "frozen weights stay behind": (
-            "    update(list(teacher.parameters()), list(student.parameters()), "
-            "no_count)",
+            "    torch._foreach_lerp_(list(teacher.parameters()), "
+            "list(student.parameters()), 1 - momentum)",
             "    for slow, fast in zip(teacher.parameters(), student.parameters()):\n"
             "        if "
             "fast.requires_grad:\n            slow.lerp_(fast, 1 - momentum)"),

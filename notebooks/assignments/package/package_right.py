@@ -4,7 +4,8 @@ lose its points."""
 RIGHT: dict[str, dict[str, dict[str, str]]] = {
     "layers.attention": {
         "by einsum, on one way": {"Attention.forward": """
-            offered = keys_values or self.keys_values(x if source is None else source)
+            source = x if source is None else source
+            offered = keys_values or (self.k(source), self.v(source))
             q, k, v = (part.unflatten(-1, (self.heads, -1))
                        for part in (self.q(x), *offered))
             scores = torch.einsum("bnhd,bkhd->bhnk", q, k) * q.shape[-1] ** -0.5
@@ -16,12 +17,9 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
                 self.record.append(weights)
             return self.proj(
                 torch.einsum("bhnk,bkhd->bnhd", self.dropout(weights), v).flatten(2))"""},
-        "one product for both": {"Attention.keys_values": """
-            weight = torch.cat([self.k.weight, self.v.weight])
-            bias = torch.cat([self.k.bias, self.v.bias])
-            return (source @ weight.mT + bias).chunk(2, -1)"""},
         "head by head": {"Attention.forward": """
-            k, v = keys_values or self.keys_values(x if source is None else source)
+            source = x if source is None else source
+            k, v = keys_values or (self.k(source), self.v(source))
             taken = []
             seen = []
             for q, keys, values in zip(*(part.chunk(self.heads, -1)
@@ -36,7 +34,8 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
                 self.record.append(torch.stack(seen, 1))
             return self.proj(torch.cat(taken, -1))"""},
         "exponentials, divided at the end": {"Attention.forward": """
-            offered = keys_values or self.keys_values(x if source is None else source)
+            source = x if source is None else source
+            offered = keys_values or (self.k(source), self.v(source))
             q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
                        for part in (self.q(x), *offered))
             scores = q @ k.mT * q.shape[-1] ** -0.5
@@ -116,25 +115,39 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
                 return F.layer_norm(x, (x.shape[-1],), norm.weight, norm.bias, norm.eps)
             x = normed(x
                        + self.dropout(self.attn(x, keep=keep,
-                                                keys_values=self.attn.keys_values(x))),
+                                                keys_values=(self.attn.k(x),
+                                                             self.attn.v(x)))),
                        self.norm1)
             y = F.gelu(F.linear(x, self.mlp.fc1.weight, self.mlp.fc1.bias))
             return normed(x + self.dropout(F.linear(y, self.mlp.fc2.weight,
                                                     self.mlp.fc2.bias)), self.norm2)"""}},
     "fusion.fusion_layer": {
-        "all read, some kept": {"FusionLayer.read": """
-            return self.norm1(x + self.dropout(self.attn(x, keep=keep)))[:, :queries]"""},
-        "the other way round": {"FusionLayer.look": """
+        "all read, some kept": {"FusionLayer.forward": """
+            x = self.norm1(x + self.dropout(self.attn(x, keep=keep)))[:, :queries]
+            x, keys_values, image_keep = take_rows(x, keys_values, image_keep, texts, images)
+            x = self.norm_cross(x + self.dropout(self.cross(
+                x, keep=image_keep, keys_values=keys_values)))
+            return self.norm2(x + self.dropout(self.mlp(x)))"""},
+        "the other way round": {"FusionLayer.forward": """
+            y = self.attn(x[:, :queries], x, keep)
+            x = self.norm1(self.dropout(y) + x[:, :queries])
+            x, keys_values, image_keep = take_rows(x, keys_values, image_keep, texts, images)
             y = self.cross(x, None, image_keep, keys_values)
             x = self.norm_cross(self.dropout(y) + x)
             return self.norm2(self.dropout(self.mlp(x)) + x)"""},
-        "word by word": {"FusionLayer.read": """
+        "word by word": {"FusionLayer.forward": """
             import torch
             asking = [self.attn(x[:, i:i + 1], x, keep)
                       for i in range(x[:, :queries].shape[1])]
-            return self.norm1(self.dropout(torch.cat(asking, 1)) + x[:, :queries])"""},
-        "text by text": {"FusionLayer.look": """
+            x = self.norm1(self.dropout(torch.cat(asking, 1)) + x[:, :queries])
+            x, keys_values, image_keep = take_rows(x, keys_values, image_keep, texts, images)
+            x = self.norm_cross(x + self.dropout(self.cross(
+                x, keep=image_keep, keys_values=keys_values)))
+            return self.norm2(x + self.dropout(self.mlp(x)))"""},
+        "text by text": {"FusionLayer.forward": """
             import torch
+            x = self.norm1(x[:, :queries] + self.dropout(self.attn(x[:, :queries], x, keep)))
+            x, keys_values, image_keep = take_rows(x, keys_values, image_keep, texts, images)
             made = []
             for i, words in enumerate(x.split(1)):
                 y = self.cross(words,

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from in_batch import InBatch
 from minalbef import ALBEF, Config
+from minalbef.albef import full
 from minalbef.evaluation.ranking import Encoded
-from minalbef.layers import full
 
 CHUNK = 50                            # images compared at a time; 500 of them would take gigabytes
 

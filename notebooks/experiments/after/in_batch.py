@@ -8,9 +8,9 @@ alone: the control of SigLIP, FILIP and X-VLM, whose papers have no teacher and 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from minalbef.pretrain import Draws, Keys, PretrainBatch
+from minalbef.pretrain import Keys, Phase
 from minalbef.scenes.pretrain import FastScenePretrain
 
 
@@ -21,11 +21,9 @@ class InBatch(FastScenePretrain):
         """An empty module: there is no teacher to move, to save or to ask."""
         return nn.Module()
 
-    def forward(self, batch: PretrainBatch, alpha: float, draws: Draws
-                ) -> tuple[dict[str, Tensor], Keys]:
-        """See Pretrain.forward."""
-        phase = self.phase(draws.step)._replace(queue=False)
-        return self.losses(batch, 0.0, draws, None, phase)
+    def phase(self, step: int) -> Phase:
+        """See Pretrain.phase."""
+        return super().phase(step)._replace(queue=False, teacher=False)
 
     @torch.no_grad()
     def after_step(self, carry: Keys) -> None:
