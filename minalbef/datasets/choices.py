@@ -57,7 +57,7 @@ def single_image(path: Path, root: Roots = None,
         raise ValueError(f"{path} has no entries; it must be a JSON list or object of them; "
                          "get it again")
 
-    def parse(entry: Any) -> list[ChoiceRecord]:
+    def parse(entry: Any) -> list[ChoiceRecord | Fault]:
         kind = name
         box = None
         if isinstance(entry, list):
@@ -75,7 +75,7 @@ def single_image(path: Path, root: Roots = None,
             kind = str(entry.get("relation_name", name))
             box = box_of(entry)
         if not isinstance(texts, list) or len(texts) < 2:
-            raise Fault("no choice", f"its captions are {texts!r}, so there is nothing to choose")
+            return [Fault("no choice", f"its captions are {texts!r}, so there is no choice")]
         return [ChoiceRecord((image,), tuple(texts), photo_id(image, album), kind, box)]
     items = contents.values() if isinstance(contents, dict) else contents
     return parse_entries(path, items, parse, Finder(root, album), on_fault)

@@ -39,7 +39,7 @@ def entailment(path: Path, root: Roots = None,
     The original's entries are {image, sentence, label}; the official lines have Flikr30kID, in
     several spellings, sentence2 and gold_label.
     """
-    def parse(entry: Any) -> list[EntailmentRecord]:
+    def parse(entry: Any) -> list[EntailmentRecord | Fault]:
         if "gold_label" in entry:
             names = (key for key in entry if re.fullmatch("flic?kr30k_?id", key.lower()))
             image_key = next(names, "Flikr30kID")
@@ -50,7 +50,7 @@ def entailment(path: Path, root: Roots = None,
         if label not in LABELS:
             reason = " (its annotators did not agree)" if label == "-" else ""
             problem = f"label {label!r} is none of {', '.join(LABELS)}{reason}"
-            raise Fault("unknown label", problem, "leave it out")
+            return [Fault("unknown label", problem, "leave it out")]
         image = str(entry[image_key]).removesuffix(".jpg") + ".jpg"
         return [EntailmentRecord(image, entry.get(text_key), photo_id(image, "flickr"), label)]
     return parse_entries(path, entries(path), parse, Finder(root, "flickr"), on_fault)
@@ -99,14 +99,14 @@ def vqa_official(path: Path, annotations: Path | None = None, root: Roots = None
         raise ValueError(f"{path} has data_subtype {part!r}, so its images are unknown; "
                          "it must be such as val2014")
 
-    def parse(entry: Any) -> list[VQARecord]:
+    def parse(entry: Any) -> list[VQARecord | Fault]:
         number = entry["question_id"]
         image = f"{part}/COCO_{part}_{entry['image_id']:012d}.jpg"
         texts: tuple[str, ...] = ()
         if annotations:
             if number not in answers:
                 problem = f"question {number} is not in {Path(annotations).name}"
-                raise Fault("no answer", problem, "both must be of one split")
+                return [Fault("no answer", problem, "both must be of one split")]
             texts = parse_answers([answer["answer"] for answer in answers[number]], number)
         return [VQARecord(image, entry.get("question"), texts, number)]
     return parse_entries(path, contents["questions"], parse, Finder(root), on_fault)
@@ -141,18 +141,12 @@ def count_answers(records: Iterable[VQARecord]) -> Counter[str]:
 
 
 def answer_list(path: Path) -> list[str]:
-    """The answers to rank, as in the original's answer_list.json.
-
-    Raises ValueError for any other file, and for repeated answers.
-    """
+    """The answers to rank, as in the original's answer_list.json. Raises ValueError for others."""
     answers = load(path)
-    if not isinstance(answers, list) or not is_text_list(answers):
-        raise ValueError(f"{path} is no list of answers; it must be a JSON list of strings")
-    repeats = [answer for answer, count in Counter(answers).items() if count > 1]
-    if repeats:
-        count = len(answers) - len(set(answers))
-        raise ValueError(f"{path} repeats {count} answers, such as {repeats[0]!r}; "
-                         "remove the repeats")
+    if not isinstance(answers, list) or not is_text_list(answers) \
+            or len(set(answers)) < len(answers):
+        raise ValueError(f"{path} is no list of answers; it must be a JSON list of strings, each "
+                         "of them once")
     return answers
 
 
@@ -198,22 +192,13 @@ def load_refs(path: Path) -> list[dict[str, Any]]:
     Raises ValueError for a broken, foreign or malicious file.
     """
     # a broken pickle may raise any exception
-    with restate(f"{path} cannot be read", "it must be the pickle of the set's site; get it again",
-                 Exception):
+    with restate(f"{path} cannot be read", "it must be the pickle of the set's site, a list of refs "
+                 "with ref_id, ann_id and image_id; get it again", Exception):
         with open(path, "rb") as file:
             # Python 2 wrote it
             refs = _PlainUnpickler(file, encoding="utf-8", errors="replace").load()
-    if not isinstance(refs, list) or not all(map(is_ref, refs)):
-        raise ValueError(f"{path} is no list of refs with ref_id, ann_id and image_id; "
-                         "get it again")
-    return refs
-
-
-def is_ref(value: Any) -> bool:
-    """Whether a value is a dict with RefCOCO's three ids."""
-    if not isinstance(value, dict):
-        return False
-    return all(isinstance(value.get(key), int) for key in ("ref_id", "ann_id", "image_id"))
+        return [ref | {key: int(ref[key]) for key in ("ref_id", "ann_id", "image_id")}
+                for ref in refs]
 
 
 def refcoco(path: Path, instances: Path, root: Roots = None, on_fault: FaultHandler = refuse,
@@ -229,9 +214,6 @@ def refcoco(path: Path, instances: Path, root: Roots = None, on_fault: FaultHand
     images = by_id(contents["images"])
     annotations = by_id(contents["annotations"])
     candidates = load(proposals) if proposals else {}
-    if not isinstance(candidates, dict):
-        raise ValueError(f"{proposals} has no boxes by image; it must be a JSON object, "
-                         "like the original's dets.json")
     checked: dict[str, tuple[Box, ...]] = {}     # an image's valid proposals
 
     def parse(entry: Any) -> Iterator[GroundingRecord | Fault]:

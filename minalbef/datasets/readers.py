@@ -90,12 +90,10 @@ def entries(path: Path) -> Iterator[Any]:
 
     Raises ValueError for a broken file.
     """
-    try:
-        with open(path, encoding=encoding_of(path)) as file:
-            yield from decode_entries(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. It must be JSON, a list or lines; "
-                         "get it again") from error
+    with restate(f"{path} cannot be read", "it must be JSON, a list or lines; get it again",
+                 OSError, ValueError, RecursionError), \
+            open(path, encoding=encoding_of(path)) as file:
+        yield from decode_entries(file)
 
 
 def decode_entries(file: TextIO) -> Iterator[Any]:
@@ -132,11 +130,9 @@ def load(path: Path, *keys: str) -> Any:
 
     Raises ValueError for any other file.
     """
-    try:
+    with restate(f"{path} cannot be read", "it must be JSON; get it again", OSError, ValueError,
+                 RecursionError):
         value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. It must be JSON; "
-                         "get it again") from error
     for key in keys:
         if not isinstance(value, dict) or not isinstance(value.get(key), list):
             raise ValueError(f"{path} has no list {key!r}, so it isn't the file that its name "
@@ -188,14 +184,10 @@ def read_aliases(path: Path) -> dict[str, str]:
     """
     aliases: dict[str, str] = {}
     for entry in entries(path):
-        if entry.get("coco_id"):
-            photo = f"coco:{entry['coco_id']}"
-        elif entry.get("flickr_id"):
-            photo = f"flickr:{entry['flickr_id']}"
-        else:
-            continue
-        url = entry.get("url") or str(entry.get("image_id"))
-        aliases[f"vg:{PurePosixPath(url).stem}"] = photo
+        for album in ("flickr", "coco"):
+            if entry.get(f"{album}_id"):
+                url = entry.get("url") or str(entry.get("image_id"))
+                aliases[f"vg:{PurePosixPath(url).stem}"] = f"{album}:{entry[f'{album}_id']}"
     return aliases
 
 
@@ -376,15 +368,8 @@ def karpathy(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
 
 def coco_captions(path: Path, root: Roots = None,
                   on_fault: FaultHandler = refuse) -> Iterator[Record]:
-    """COCO's own captions_train2014.json, or val, or 2017 -> a record for each caption, by image.
-
-    Raises ValueError if the file's name doesn't say which of COCO's images it lists.
-    """
-    match = re.search(r"(train|val)20\d\d", Path(path).stem)
-    if match is None:
-        raise ValueError(f"{path} has no name such as captions_train2014.json, which says where "
-                         "its images are; give it its own name again")
-    part = match[0]
+    """COCO's own captions_train2014.json, or val, or 2017 -> a record for each caption, by image."""
+    part = Path(path).stem.removeprefix("captions_")         # the folder of its images
     contents = load(path, "images", "annotations")
     texts: dict[Any, list[Any]] = {}
     for entry in contents["annotations"]:

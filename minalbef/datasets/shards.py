@@ -42,14 +42,14 @@ def shards(path: Path, root: Roots = None, on_fault: FaultHandler = refuse) -> I
             count += 1
             yield sample
 
-    def parse(sample: Sample) -> list[Record]:
+    def parse(sample: Sample) -> list[Record | Fault]:
         key, contents = sample
         images = [ending for ending in IMAGE_ENDINGS if ending in contents]
         if not images:
-            raise Fault("missing image", f"{key} has no jpg, png or webp")
+            return [Fault("missing image", f"{key} has no jpg, png or webp")]
         if len(images) > 1:
-            raise Fault("ambiguous image", f"{key} has a {images[0]} and a {images[1]}",
-                        "give them different names")
+            return [Fault("ambiguous image", f"{key} has a {images[0]} and a {images[1]}",
+                          "give them different names")]
         about = json.loads(contents.get("json", "{}"))
         caption = contents["txt"].decode() if "txt" in contents else about.get("caption")
         photo = photo_id(about.get("url") or f"{Path(path).name}/{key}")

@@ -1,9 +1,9 @@
 """A contact sheet: a look at images with their captions before a model is trained on them."""
+import math
 import random
 import textwrap
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -32,13 +32,26 @@ def write_sheet(records: Records, path: Path) -> int:
                               SIZE)                          # has more scripts than PIL's own
     width = SIDE + GAP
     height = SIDE + LINES * LINE + 2 * GAP
-    across = min(ACROSS, len(numbers))
-    down = -(-len(numbers) // ACROSS)
-    sheet = Image.new("RGB", (across * width + GAP, down * height + GAP), "white")
+    down = math.ceil(len(numbers) / ACROSS)
+    size = min(ACROSS, len(numbers)) * width + GAP, down * height + GAP
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
     for place, number in enumerate(numbers):
-        row, column = divmod(place, ACROSS)
-        cell = draw_cell(records, number, font)
-        sheet.paste(cell, (column * width + GAP, row * height + GAP))
+        x = place % ACROSS * width + GAP
+        y = place // ACROSS * height + GAP
+        captions = captions_of(records, number)
+        try:
+            image = open_image(records[number].image, records.upright)
+            image = ImageOps.contain(image, (SIDE, SIDE))
+            sheet.paste(image, (x + (SIDE - image.width) // 2, y + SIDE - image.height))
+        except ValueError:
+            captions = ["(this image can't be read)", *captions]
+        lines = []
+        for caption in captions:
+            lines += textwrap.wrap(caption, LETTERS, initial_indent="· ", max_lines=3,
+                                   placeholder="…")
+        for i, line in enumerate(lines[:LINES]):
+            draw.text((x, y + SIDE + GAP // 2 + i * LINE), line, "black", font)
     write_atomically(path, partial(sheet.save, format="PNG"))
     return len(numbers)
 
@@ -54,35 +67,7 @@ def choose_records(records: Records, count: int) -> list[int]:
     return list(by_image.values())
 
 
-def draw_cell(records: Records, number: int, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """An image with its captions below."""
-    cell = Image.new("RGB", (SIDE, SIDE + LINES * LINE + GAP), "white")
-    captions = captions_of(records, number)
-    try:
-        image = ImageOps.contain(open_image(records[number].image, records.upright), (SIDE, SIDE))
-        cell.paste(image, ((SIDE - image.width) // 2, SIDE - image.height))
-    except ValueError:
-        captions = ["(this image can't be read)", *captions]
-    lines = []
-    for caption in captions:
-        wrapped = textwrap.wrap(caption, LETTERS, initial_indent="· ", max_lines=3, placeholder="…")
-        lines += wrapped
-    draw = ImageDraw.Draw(cell)
-    for i, line in enumerate(lines[:LINES]):
-        draw.text((0, SIDE + GAP // 2 + i * LINE), line, "black", font)
-    return cell
-
-
 def captions_of(records: Records, number: int) -> list[str]:
     """The captions of a record's image: those of the record and of its neighbours."""
-    def shows_it(other: Any) -> bool:
-        return other.id == records[number].id
-    first = number
-    while first > 0 and number - first < LINES and shows_it(records[first - 1]):
-        first -= 1
-    captions = []
-    for i in range(first, min(len(records), first + 2 * LINES)):
-        if not shows_it(records[i]):
-            break
-        captions.append(records[i].text)
-    return captions
+    neighbours = range(max(0, number - LINES), min(len(records), number + LINES))
+    return [records[i].text for i in neighbours if records[i].id == records[number].id]

@@ -17,7 +17,7 @@ from minalbef.data import ChangedImage, content_hash, open_image
 from minalbef.datasets import looks, store
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import Fault, Finder, photo_id
-from minalbef.datasets.store import Records, hash_of, read_about, seal_of
+from minalbef.datasets.store import Records, hash_of, read_about
 from minalbef.datasets.tables import Columns
 from miniature_sets import img2dataset, photo, tar, write
 
@@ -115,41 +115,18 @@ def test_two_images_that_change_names_are_noticed_though_size_and_time_stay(tmp_
 
 def test_records_that_were_edited_are_refused(tmp_path):
     prepare("pairs", own(tmp_path), tmp_path / "out")
-    seal = seal_of(tmp_path / "out" / "pairs")
+    seal = read_about(tmp_path / "out" / "pairs")["seal"]
     file = tmp_path / "out" / "pairs" / "train.jsonl"
     file.write_bytes(file.read_bytes().replace(b"a cat 0", b"a dog 0"))
     with pytest.raises(ValueError, match="train.jsonl has changed since the set was prepared"):
         hash_of(tmp_path / "out" / "pairs", "train")
-    refusal = "train.jsonl .* the records have changed since the set was prepared"
-    with pytest.raises(ValueError, match=refusal):
+    with pytest.raises(ValueError, match="train.jsonl has changed since the set was prepared"):
         Records(tmp_path / "out" / "pairs", "train")
     prepare("pairs", tmp_path / "in", tmp_path / "out")
-    assert seal_of(tmp_path / "out" / "pairs") == seal, "the same files, the same seal"
+    assert read_about(tmp_path / "out" / "pairs")["seal"] == seal, "the same files, the same seal"
     (tmp_path / "in" / "0.jpg").write_bytes(photo(99))
     prepare("pairs", tmp_path / "in", tmp_path / "out")
-    assert seal_of(tmp_path / "out" / "pairs") != seal
-
-
-def test_a_folder_that_an_older_version_prepared_is_refused_with_the_command_that_makes_it_anew(
-    tmp_path,
-):
-    prepare("pairs", own(tmp_path), tmp_path / "out")
-    path = tmp_path / "out" / "pairs" / "about.json"
-    about = json.loads(path.read_text())
-    del about["command"]
-    path.write_text(json.dumps(about))
-    refusal = "older version wrote it: `minalbef prepare pairs --from FOLDER` makes it"
-    with pytest.raises(ValueError, match=refusal):
-        Records(tmp_path / "out" / "pairs", "train")
-
-
-@pytest.mark.parametrize("name", ["../../../x", "/absolute/x", "a/b", ""])
-def test_a_set_whose_name_is_a_path_is_refused(tmp_path, name):
-    prepare("pairs", own(tmp_path), tmp_path / "out")
-    path = tmp_path / "out" / "pairs" / "about.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"set": name}))
-    with pytest.raises(ValueError, match="which is a path and no name"):
-        Records(tmp_path / "out" / "pairs", "train")
+    assert read_about(tmp_path / "out" / "pairs")["seal"] != seal
 
 
 @pytest.mark.parametrize(

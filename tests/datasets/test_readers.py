@@ -46,7 +46,7 @@ def test_lists_and_lines_read_alike_however_they_are_cut(tmp_path, monkeypatch, 
 )
 def test_truncated_and_foreign_files_are_named(tmp_path, text):
     path = write(tmp_path / "cut.json", text)
-    with pytest.raises(ValueError, match=r"cut\.json cannot be read: .*get it again"):
+    with pytest.raises(ValueError, match=r"cut\.json cannot be read .*get it again"):
         list(readers.entries(path))
     with pytest.raises(ValueError, match=r"cut\.json cannot be read"):
         readers.load(path)
@@ -287,8 +287,6 @@ def test_cocos_own_captions_come_with_their_pictures_number(tmp_path):
     )
     (record,) = readers.coco_captions(path, tmp_path)
     assert record.id == photo_id(TRAIN), "one photograph, whatever its file is called"
-    with pytest.raises(ValueError, match="has no name such as captions_train2014.json"):
-        next(readers.coco_captions(write(tmp_path / "captions.json", {}), tmp_path))
 
 
 def test_flickrs_table_has_its_splits(tmp_path):
@@ -474,7 +472,7 @@ def test_official_tests_have_no_annotations(tmp_path):
 def test_the_list_of_answers_must_be_one(tmp_path):
     assert public.answer_list(write(tmp_path / "answer_list.json", ["yes", "no"])) == ["yes", "no"]
     for wrong, says in (
-        (["yes", "no", "yes"], "repeats 1 answers, such as 'yes'"),
+        (["yes", "no", "yes"], "no list of answers.*once"),
         ({"yes": 1}, "no list of answers"),
         ([], "no list of answers"),
         (["yes", 2], "no list of answers"),
@@ -636,8 +634,8 @@ def test_a_picture_without_proposals_is_left_out(tmp_path):
         [],
         {"no proposals": 1},
     )
-    with pytest.raises(ValueError, match="dets.json has no boxes by image"):
-        public.refcoco(*refcoco(tmp_path, dets=[1])[:2], proposals=tmp_path / "dets.json")
+    refs, instances, dets = refcoco(tmp_path, dets=[1])
+    assert read_all(public.refcoco, refs, instances, proposals=dets)[:2] == ([], {"malformed": 1})
 
 
 class Evil:
