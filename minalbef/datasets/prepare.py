@@ -33,7 +33,7 @@ from minalbef.datasets.catalogue import (
     find_inputs,
 )
 from minalbef.datasets.doubts import Doubts
-from minalbef.datasets.looks import look_of
+from minalbef.datasets.looks import content_of
 from minalbef.datasets.readers import (
     Fault,
     FaultHandler,
@@ -43,7 +43,7 @@ from minalbef.datasets.readers import (
     read_aliases,
 )
 from minalbef.datasets.sheet import write_sheet
-from minalbef.datasets.store import Records, digest_of, file_of, read_about, seal, to_line
+from minalbef.datasets.store import digest_of, file_of, read_about, seal, to_line
 from minalbef.datasets.tables import Columns, walk
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.tasks.vqa import VQARecord
@@ -51,7 +51,6 @@ from minalbef.writing import hold, holder_of, name_file, restate, sweep, write_a
 
 LOG = logging.getLogger(__name__)
 LOCK = ".preparing"
-SHEET = "sheet.png"
 SAMPLES = 3                           # images to show first, with their captions,
 FIRST = 1_000                         # among so many records
 MOST_BAD = 0.5                        # share of a split's entries that may be bad, by default
@@ -180,7 +179,7 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     with hold(folder / LOCK, {}, refuse_second), name_file(folder):
         sweep(folder)
         account += replace_set(job, folder)
-        account += describe_sheet(folder)
+        account += write_sheet(folder)
     account += find_shared(Path(out), name)
     account.append(f"{folder} is ready for minalbef.datasets.store.Records")
     return "\n".join(account)
@@ -309,18 +308,6 @@ def unused_images(job: Job) -> list[Path]:
         used = set(map(os.path.abspath, job.own.used))
         images = [path for path in images if os.path.abspath(path) not in used]
     return images
-
-
-def describe_sheet(folder: Path) -> list[str]:
-    """Draw a sheet of images to train on, if the set has captions: -> a line to print."""
-    splits = read_about(folder)["splits"]
-    if "train" not in splits:
-        return []
-    records = Records(folder, "train")
-    count = write_sheet(records, folder / SHEET) if issubclass(records.kind, Record) else 0
-    if not count:
-        return []
-    return [f"{folder / SHEET} shows {count} images to train on with their captions: look at it"]
 
 
 def check_tally(job: Job, split: str, tally: Tally, good: int, faults: Path,
@@ -469,20 +456,14 @@ def check_image(image: Path | ImageFile, job: Job) -> ImageFile:
     With job.look it is opened, too.
     """
     file = image if isinstance(image, ImageFile) else ImageFile(image)
-    try:
-        look = look_of(file)
-    except OSError as error:
-        raise Fault("unreadable image", f"{file.name} cannot be read: "
-                    f"{error.strerror or error}", "check its permissions or leave it out") from error
-    if look.problem:
-        raise Fault("no image", f"{file.name} {look.problem}", "convert it or leave it out")
+    file = replace(file, hash=content_of(file))
     if job.look:
         try:
-            open_image(image, job.is_own)
+            open_image(file, job.is_own)
         except ValueError as error:
             raise Fault("unreadable image", str(error).rpartition("; ")[0],
                         "get it again or leave it out") from error
-    return replace(file, hash=look.hash)
+    return file
 
 
 def photos_of(record: Any, aliases: dict[str, str]) -> list[int]:

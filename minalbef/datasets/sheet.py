@@ -8,8 +8,8 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from minalbef.data import open_image
-from minalbef.datasets.store import Records
+from minalbef.data import Record, open_image
+from minalbef.datasets.store import Records, read_about
 from minalbef.writing import write_atomically
 
 IMAGES = 24                           # on a sheet
@@ -23,11 +23,17 @@ LINE = 15                             # from one line to the next
 TRIES = 20                            # records to draw for an image: others may show it, too
 
 
-def write_sheet(records: Records, path: Path) -> int:
-    """Draw images of a prepared split, chosen by chance, with their captions: -> how many."""
+def write_sheet(folder: Path) -> list[str]:
+    """Draw images of a prepared set to train on, chosen by chance, if they have captions.
+
+    -> a line to print
+    """
+    if "train" not in read_about(folder)["splits"]:
+        return []
+    records = Records(folder, "train")
+    if not issubclass(records.kind, Record):
+        return []
     numbers = choose_records(records, IMAGES)
-    if not numbers:
-        return 0
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"),
                               SIZE)                          # has more scripts than PIL's own
     width = SIDE + GAP
@@ -52,8 +58,9 @@ def write_sheet(records: Records, path: Path) -> int:
                                    placeholder="…")
         for i, line in enumerate(lines[:LINES]):
             draw.text((x, y + SIDE + GAP // 2 + i * LINE), line, "black", font)
+    path = folder / "sheet.png"
     write_atomically(path, partial(sheet.save, format="PNG"))
-    return len(numbers)
+    return [f"{path} shows {len(numbers)} images to train on with their captions: look at it"]
 
 
 def choose_records(records: Records, count: int) -> list[int]:
