@@ -73,19 +73,14 @@ def single_image(path: Path, root: Roots = None,
             image = entry["image_path"]
             texts = [entry["true_caption"], entry["false_caption"]]
             kind = str(entry.get("relation_name", name))
-            box = box_of(entry)
+            corner = tuple(entry.get(f"bbox_{side}") for side in "xywh")
+            problem = box_fault(corner, (math.inf, math.inf))
+            if problem:
+                return [Fault("bad box", f"box {corner!r} {problem}")]
+            x, y, width, height = map(float, corner)
+            box = x, y, x + width, y + height
         if not isinstance(texts, list) or len(texts) < 2:
             return [Fault("no choice", f"its captions are {texts!r}, so there is no choice")]
         return [ChoiceRecord((image,), tuple(texts), photo_id(image, album), kind, box)]
     items = contents.values() if isinstance(contents, dict) else contents
     return parse_entries(path, items, parse, Finder(root, album), on_fault)
-
-
-def box_of(entry: dict[str, Any]) -> tuple[float, float, float, float]:
-    """The box of an entry of ARO's: left, top, right, bottom. Raises Fault for a bad one."""
-    box: tuple[Any, ...] = tuple(entry.get(f"bbox_{side}") for side in "xywh")
-    problem = box_fault(box, (math.inf, math.inf))
-    if problem:
-        raise Fault("bad box", f"box {box!r} {problem}")
-    x, y, width, height = box
-    return x, y, x + width, y + height

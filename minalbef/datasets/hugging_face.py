@@ -39,13 +39,10 @@ def open_dataset(address: str, folder: Path, columns: Columns = Columns()) -> Ow
     split in a column: its rows would all be lost.
     """
     parts = load(address.removeprefix(SCHEME))   # by the dataset's names of splits
-    others: list[str] = []                       # splits that aren't read
-    if len(parts) > 1:
-        others = [name for name in parts if name.lower() not in SPLIT_NAMES]
+    others = [name for name in parts if name.lower() not in SPLIT_NAMES]
+    if len(others) == len(parts):                # a single one is all there is
+        others = []
     parts = {name: part for name, part in parts.items() if name not in others}
-    if not parts:
-        raise ValueError(f"{address} has the splits {', '.join(others)}, which are none of "
-                         f"{', '.join(SPLIT_NAMES)}; save one by save_to_disk and name its folder")
     columns = choose_columns(address, next(iter(parts.values())).features, columns)
     rows = []
     for name, part in parts.items():
@@ -129,18 +126,12 @@ def save_image(folder: Path, place: tuple[Any, int]) -> Path:
     """
     images, number = place
     image = images[number][images.column_names[0]]
-    if not image:
-        raise Fault("missing image", "the row has no image", "leave it out")
     try:
         data = image["bytes"] or Path(image["path"]).read_bytes()
-    except (OSError, TypeError) as error:
-        raise Fault("missing image", f"{image['path']} cannot be read: {error}",
-                    "get it again") from error
-    try:
         with Image.open(BytesIO(data), formats=FORMATS) as opened:
             suffix = f".{str(opened.format).lower()}".replace("jpeg", "jpg")
     except Exception as error:                               # as in `data.open_image`
-        raise Fault("unreadable image", f"{len(data):,} bytes are no image: {error}",
+        raise Fault("unreadable image", f"row {number} has no image: {error}",
                     "leave it out") from error
     digest = blake2b(data).hexdigest()
     path = folder / digest[:2] / f"{digest[:16]}{suffix}"

@@ -104,13 +104,13 @@ class OwnPairs:
             yield from parse_entries(part.place, part.rows, parse, Finder(None), on_fault)
 
     def parse(self, find: Callable[[Any], Path], split: str, labels: dict[int, str],
-              row: Row) -> list[Record] | None:
+              row: Row) -> Iterable[Record | Fault] | None:
         """A row's records; None if it is of another split. labels: of images, by content."""
         if row.split not in ("", split):
             return None
+        if row.fault:
+            return [row.fault] if row.split or split == "train" else None
         try:
-            if row.fault:
-                raise row.fault
             image = find(row.image)
             self.used.add(image)
             photo = content_of(ImageFile(image))
@@ -125,16 +125,16 @@ class OwnPairs:
         return [label(record, labels) for record in records] if row.labelled else records
 
 
-def label(record: Record, labels: dict[int, str]) -> Record:
+def label(record: Record, labels: dict[int, str]) -> Record | Fault:
     """The record with its label as match key. labels: of images, by content
 
-    Raises Fault for an image of two labels: one key can't say that both are right.
+    -> a Fault for an image of two labels: one key can't say that both are right
     """
     known = labels.setdefault(record.id, record.text)
     if known != record.text:
-        raise Fault("two labels", f"an image of {quote(record.text)} is the same as one of "
-                    f"{quote(known)}", "leave it with one; or call their column caption, and each "
-                    "is right for its own images alone")
+        return Fault("two labels", f"an image of {quote(record.text)} is the same as one of "
+                     f"{quote(known)}", "leave it with one; or call their column caption, and "
+                     "each is right for its own images alone")
     return replace(record, match=stable_hash(f"label {record.text}"))
 
 
@@ -168,9 +168,7 @@ class FinderBelow(Finder):
                        if path.as_posix().endswith(f"/{wanted}")]
             if not fitting:
                 raise
-        if len(fitting) > 1:
-            raise Fault("ambiguous image", f"image {image!r} may be {fitting[0]} or {fitting[1]}",
-                        "write its folder into the table")
+        self.check_single(fitting, image)
         return fitting[0]
 
 

@@ -188,11 +188,9 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
 def check_arguments(name: str, source: str, images: Sequence[str | Path], columns: Columns) -> None:
     """Raises ValueError for what doesn't go with a set or with its source."""
     is_hub = source.startswith(hugging_face.SCHEME)
-    if is_hub and name != "pairs":
-        raise ValueError(f"{source} is read as pairs of images and captions, not as {name}; "
-                         f"write: minalbef prepare pairs --from {source}")
-    if is_hub and images:
-        raise ValueError(f"{source} holds its images; leave --images out")
+    if is_hub and (name != "pairs" or images):
+        raise ValueError(f"{source} holds pairs of images and captions, and is read as that alone: "
+                         f"minalbef prepare pairs --from {source}, without --images")
     if any(columns) and name != "pairs":
         raise ValueError(f"columns {', '.join(filter(None, columns))} are of a table of your own "
                          f"pairs, and {name} has its format; leave --image-column and "
@@ -349,13 +347,11 @@ def remove_old(job: Job, folder: Path, old: list[Path], splits: Iterable[str]) -
 def write_split(job: Job, split: str, path: Path, doubts: Doubts) -> tuple[dict[str, Any], Tally]:
     """Write a split's records, their index and photographs' ids, and its bad entries.
 
-    -> its notes for about.json, and the tally. lacking: questions with no answer of VQA's list
+    -> its notes for about.json, and the tally
     """
-    answers = set(job.answers)
     offsets = array("q", [0])
     photos = array("q")
     kind = "Record"
-    lacking = 0
     with open(faults_of(path, split), "w", encoding="utf-8", errors="replace") as faults, \
             open(path.with_suffix(".jsonl"), "wb") as file:
         tally = Tally(faults)
@@ -367,8 +363,6 @@ def write_split(job: Job, split: str, path: Path, doubts: Doubts) -> tuple[dict[
             kind = type(record).__name__
             if job.is_own:
                 doubts.add(record, split)
-            if answers and record.answers and answers.isdisjoint(record.answers):
-                lacking += 1
     np.save(path.with_suffix(".npy"), np.frombuffer(offsets, np.int64))
     unique = np.unique(np.array(photos, np.int64).reshape(-1, 2), axis=0)
     np.save(path.with_suffix(".photos.npy"), unique)
@@ -376,7 +370,6 @@ def write_split(job: Job, split: str, path: Path, doubts: Doubts) -> tuple[dict[
         "kind": kind,
         "records": len(offsets) - 1,
         "pictures": len(np.unique(unique[:, 1])),
-        "lacking": lacking,
         "digest": digest_of(path.with_suffix(".jsonl")),
         "faults": dict(tally.counts),
         "avoided": tally.avoided,
@@ -503,9 +496,6 @@ def describe_split(job: Job, split: str, notes: dict[str, Any], tally: Tally) ->
                      "its lists here are incomplete, or entries were left out. Training learns "
                      "from what is here, and its figures won't be the published set's. Ignore "
                      "this if the set is your own")
-    if notes["lacking"]:
-        lines.append(f"  {notes['lacking']:,} of {notes['records']:,} questions have none of their "
-                     f"answers among the {len(job.answers):,} listed")
     if tally.avoided:
         lines.append(f"  {tally.avoided:,} left out, whose images are in a split of --without")
     return lines

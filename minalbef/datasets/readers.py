@@ -226,9 +226,7 @@ class Finder:
         parts = PurePosixPath(f"/{path}".rpartition("/../")[2].lstrip("/")).parts
         for skip in dict.fromkeys([0, min(self.skip, max(0, len(parts) - 1)), *range(len(parts))]):
             files = self.files(parts[skip:])
-            if len(files) > 1:
-                raise Fault("ambiguous image", f"image {image!r} may be {files[0]} or {files[1]}",
-                            "give them different names, or name only one folder with --images")
+            self.check_single(files, image)
             if files and (skip == 0 or not self.has_folder(parts[:-1])):
                 self.check_owner(files[0], image, skip)
                 self.skip = skip
@@ -236,6 +234,13 @@ class Finder:
         raise Fault(MISSING, f"image {image!r} is not below "
                     f"{' or '.join(map(str, self.roots or ()))}",
                     "get it, or name its folder with --images")
+
+    def check_single(self, files: Sequence[str | Path], image: str) -> None:
+        """Raises Fault for an image that may be several files."""
+        if len(files) > 1:
+            raise Fault("ambiguous image", f"image {image!r} may be {files[0]} or {files[1]}",
+                        "give them different names, name only one folder with --images, or write "
+                        "the folder before the name")
 
     def check_owner(self, file: str, image: str, skip: int) -> None:
         """Raises Fault for a file that another path of the list has led to, if one was cut."""
@@ -306,26 +311,28 @@ def check_record(record: Any, find: Callable[[Any], Any]) -> Any:
             record = replace(record, images=tuple(map(find, values["images"])))
         else:
             record = replace(record, image=find(values["image"]))
-        for name, cleaner in CLEANERS.items():
-            texts = values.get(name, ())
-            for text in texts if isinstance(texts, tuple) else [texts]:
-                check_text(text, cleaner)
     except Fault as fault:
         return fault
+    for name, cleaner in CLEANERS.items():
+        texts = values.get(name, ())
+        for text in texts if isinstance(texts, tuple) else [texts]:
+            fault_of_text = text_fault(text, cleaner)
+            if fault_of_text:
+                return fault_of_text
     if not isinstance(record.id, int) or abs(record.id) >> 63:
         return Fault("malformed", f"its id {record.id!r} is no whole number of 63 bits",
                      FORMAT_PAGE)
     return record
 
 
-def check_text(text: Any, cleaner: Callable[[str], str]) -> None:
-    """Raises Fault for what isn't a text in which words remain after cleaning."""
+def text_fault(text: Any, cleaner: Callable[[str], str]) -> Fault | None:
+    """A Fault for what isn't a text in which words remain after cleaning."""
     try:
         if isinstance(text, str) and has_words(cleaner(text)):
-            return
+            return None
     except ValueError as error:
-        raise Fault("broken text", str(error).rpartition("; ")[0]) from error
-    raise Fault("no words", f"the text {text!r} has no words")
+        return Fault("broken text", str(error).rpartition("; ")[0])
+    return Fault("no words", f"the text {text!r} has no words")
 
 
 def caption_records(image: Any, texts: Any, photo: int) -> list[Record]:

@@ -472,7 +472,7 @@ def test_an_image_that_two_folders_have_is_ambiguous(tmp_path):
     for i, part in enumerate("ab"):
         pictures(tmp_path / part, 2, 10 * i)
     find = Finder([tmp_path / "a", tmp_path / "b"])
-    with pytest.raises(Fault, match="may be .*a/0.jpg or .*b/0.jpg; give them different names"):
+    with pytest.raises(Fault, match="may be .*a/0.jpg or .*b/0.jpg; give"):
         find("0.jpg")
     assert Finder([tmp_path / "a", tmp_path / "a"])("0.jpg") == tmp_path / "a" / "0.jpg"
 
