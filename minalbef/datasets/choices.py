@@ -73,11 +73,11 @@ def single_image(path: Path, root: Roots = None,
             image = entry["image_path"]
             texts = [entry["true_caption"], entry["false_caption"]]
             kind = str(entry.get("relation_name", name))
-            corner = tuple(entry.get(f"bbox_{side}") for side in "xywh")
+            corner: tuple[Any, ...] = tuple(entry.get(f"bbox_{side}") for side in "xywh")
             problem = box_fault(corner, (math.inf, math.inf))
             if problem:
                 return [Fault("bad box", f"box {corner!r} {problem}")]
-            x, y, width, height = map(float, corner)
+            x, y, width, height = corner
             box = x, y, x + width, y + height
         if not isinstance(texts, list) or len(texts) < 2:
             return [Fault("no choice", f"its captions are {texts!r}, so there is no choice")]

@@ -98,7 +98,7 @@ def load(name: str) -> dict[str, Any]:
     return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 
 
-def choose_columns(address: str, features: Any, named: Columns) -> Columns:
+def choose_columns(address: str, features: Any, wanted: Columns) -> Columns:
     """The columns of images and captions; a class's name is a caption, too.
 
     Raises ValueError, which lists the columns, if there is none for either.
@@ -106,16 +106,16 @@ def choose_columns(address: str, features: Any, named: Columns) -> Columns:
     import datasets
     images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
     classes = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-    columns = find_columns(features, named)
-    columns = columns._replace(image=named.image or next(iter(images), ""))
-    if not named.caption and not columns.caption:
+    columns = find_columns(features, wanted)
+    columns = columns._replace(image=wanted.image or next(iter(images), ""))
+    if not wanted.caption and not columns.caption:
         columns = columns._replace(caption=next(iter(classes), ""))
     if columns.image not in images:
         where = f"{columns.image!r}" if columns.image else "any of them"
         raise ValueError(f"{address} has the columns {', '.join(map(repr, features))}, and no "
                          f"images in {where}; name their column with --image-column. Links must "
                          "be downloaded first, such as by img2dataset")
-    check_columns(address, features, columns, named)
+    check_columns(address, features, columns, wanted)
     return columns
 
 

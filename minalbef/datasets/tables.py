@@ -91,17 +91,17 @@ def find_columns(names: Iterable[Any], columns: Columns) -> Columns:
 
 
 def check_columns(where: str | Path, names: Iterable[str], columns: Columns,
-                  named: Columns) -> None:
+                  wanted: Columns) -> None:
     """Raises ValueError, which lists a table's columns, for no image, caption or group.
 
-    columns: of the table; named: by the user
+    columns: of the table; wanted: by the user
     """
-    for what, known in (("image", IMAGES), ("caption", CAPTIONS), ("group", ())):
-        name = getattr(named, what)
-        if getattr(columns, what) or not (name or known):
+    for what, candidates in (("image", IMAGES), ("caption", CAPTIONS), ("group", ())):
+        name = getattr(wanted, what)
+        if getattr(columns, what) or not (name or candidates):
             continue
         present = ", ".join(map(repr, names)) or "(none)"
-        lacking = f"no column {name!r}" if name else f"none called {', '.join(known)}"
+        lacking = f"no column {name!r}" if name else f"none called {', '.join(candidates)}"
         raise ValueError(f"{where} has the columns {present} and {lacking}; name the {what}'s "
                          f"column with --{what}-column; or if these are no names, put a line with "
                          "names above them, such as file,caption")
@@ -227,13 +227,13 @@ def table_rows(table: Path, columns: Columns, split: str = "") -> Iterator[Row]:
             yield Row(split=split, fault=fault)
         else:
             names = layout.columns if layout.separator else find_columns(entry, columns)
-            image, caption, named, group = (entry.get(name) if name else None for name in names)
-            if named:
-                named = known_split(str(named), f"{table}: row {number}")
+            image, caption, name, group = (entry.get(key) if key else None for key in names)
+            if name:
+                name = known_split(str(name), f"{table}: row {number}")
             if isinstance(image, str):
                 image = image.strip()
             labelled = names.caption.strip().lower() in LABELS
-            yield Row(image, caption, named or split, group, labelled)
+            yield Row(image, caption, name or split, group, labelled)
 
 
 def csv_values(table: Path, layout: Layout) -> Iterator[dict[str, str] | Fault]:
