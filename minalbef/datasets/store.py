@@ -150,9 +150,10 @@ def read_about(folder: str | Path) -> dict[str, Any]:
             check_fields(notes, NOTES)
             names = about["set"], split, notes["file"]
             if notes["kind"] not in KINDS or not all(map(FILE_NAME.fullmatch, names)):
-                raise ValueError(f"split {split!r} of {about['set']!r} has kind {notes['kind']!r} "
-                                 f"and file {names[-1]!r}, which must be one of {', '.join(KINDS)} "
-                                 "and a name in this folder")
+                raise ValueError(f"'set' is {about['set']!r}, and its split {split!r} has the file "
+                                 f"{notes['file']!r} of kind {notes['kind']!r}: set, split and "
+                                 "file must be names of this folder, no paths, and the kind one "
+                                 f"of {', '.join(KINDS)}")
         if about["seal"] != seal(about):
             raise ValueError("it has changed since the set was prepared")
     return about
