@@ -16,7 +16,7 @@ from minalbef.datasets.readers import (
     photo_id,
     refuse,
 )
-from minalbef.writing import restate
+from minalbef.system.writing import restate
 
 TABLE = "captions.csv"
 IMAGES = "images.zip"

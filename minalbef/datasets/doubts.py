@@ -9,7 +9,7 @@ from minalbef.data import Record
 from minalbef.datasets.looks import find_alike, small_copy
 from minalbef.datasets.pairs import SPLITS, quote
 from minalbef.datasets.readers import stable_hash
-from minalbef.tokenizer import clean
+from minalbef.system.tokenizer import clean
 
 # so many captions per image, or an image with so many times the median
 MANY = 10

@@ -11,7 +11,6 @@ from typing import Any
 
 from PIL import Image
 
-from minalbef.data import FORMATS
 from minalbef.datasets.pairs import OwnPairs, Part
 from minalbef.datasets.readers import Fault
 from minalbef.datasets.tables import (
@@ -24,7 +23,8 @@ from minalbef.datasets.tables import (
     find_columns,
     known_split,
 )
-from minalbef.writing import restate
+from minalbef.system.images import FORMATS
+from minalbef.system.writing import restate
 
 SCHEME = "hf-dataset://"
 EXTRA = "pip install 'minalbef[datasets]' brings it"

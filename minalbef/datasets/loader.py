@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from minalbef import distributed
 from minalbef.config import Config
-from minalbef.data import Batch, open_image, reads_upright
+from minalbef.data import Batch
 from minalbef.datasets.augment import view
 from minalbef.evaluation.loop import Records
-from minalbef.tokenizer import Tokenizer
-from minalbef.writing import name_file
+from minalbef.system import distributed
+from minalbef.system.images import open_image, reads_upright
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.system.writing import name_file
 
 BICUBIC = Image.Resampling.BICUBIC
 LEAST = 1000                          # records, before a share of unreadable ones means anything

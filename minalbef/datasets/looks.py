@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from minalbef.data import FORMATS, ImageFile, content_hash, open_image
 from minalbef.datasets.readers import Fault
+from minalbef.system.images import FORMATS, ImageFile, content_hash, open_image
 
 SIDE = 8                              # pixels of the small copy by which images are compared
 ALIKE = 2.5                           # root mean square difference of two copies, of 255

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple
 
-from minalbef.data import SUFFIXES, ImageFile, Record
+from minalbef.data import Record
 from minalbef.datasets.catalogue import set_with
 from minalbef.datasets.looks import content_of
 from minalbef.datasets.readers import (
@@ -36,6 +36,7 @@ from minalbef.datasets.tables import (
     table_rows,
     walk,
 )
+from minalbef.system.images import SUFFIXES, ImageFile
 
 FAULTS = ".faults.txt"                # ends the names of lists of bad entries
 SPLITS = ("train", "validation", "test")

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from minalbef.config import RANGES, check_range
-from minalbef.data import SUFFIXES, ImageFile, Record, open_image
+from minalbef.config import RANGES
+from minalbef.data import Record
 from minalbef.datasets import clipart, hugging_face, pairs, public
 from minalbef.datasets.catalogue import (
     OWN,
@@ -46,8 +46,10 @@ from minalbef.datasets.sheet import write_sheet
 from minalbef.datasets.store import digest_of, file_of, read_about, seal, to_line
 from minalbef.datasets.tables import Columns, walk
 from minalbef.evaluation.choices import ChoiceRecord
+from minalbef.system.images import SUFFIXES, ImageFile, open_image
+from minalbef.system.limits import check_range
+from minalbef.system.writing import hold, holder_of, name_file, restate, sweep, write_atomically
 from minalbef.tasks.vqa import VQARecord
-from minalbef.writing import hold, holder_of, name_file, restate, sweep, write_atomically
 
 LOG = logging.getLogger(__name__)
 LOCK = ".preparing"

@@ -21,12 +21,12 @@ from minalbef.datasets.readers import (
     refuse,
     stable_hash,
 )
+from minalbef.system.tokenizer import has_words
+from minalbef.system.writing import restate
 from minalbef.tasks.entailment import LABELS, EntailmentRecord
 from minalbef.tasks.grounding import Box, GroundingRecord, box_fault
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
-from minalbef.tokenizer import has_words
-from minalbef.writing import restate
 
 ANSWERS = 3_128                       # in the original's answer_list.json
 VISUAL_GENOME_TRUST = 0.5             # the original's: its answers are one person's

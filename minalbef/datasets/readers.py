@@ -18,10 +18,11 @@ from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, TextIO, TypeVar
 
-from minalbef.data import ImageFile, Record
+from minalbef.data import Record
+from minalbef.system.images import ImageFile
+from minalbef.system.tokenizer import clean, has_words
+from minalbef.system.writing import restate
 from minalbef.tasks.vqa import clean_question
-from minalbef.tokenizer import clean, has_words
-from minalbef.writing import restate
 
 CHUNK = 1 << 20                       # characters that are read at a time
 LARGEST = 16 * CHUNK                  # of an entry: a broken file is noticed before it is all read

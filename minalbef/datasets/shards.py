@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from minalbef.data import ImageFile, Record
+from minalbef.data import Record
 from minalbef.datasets.readers import (
     LARGEST,
     Fault,
@@ -20,6 +20,7 @@ from minalbef.datasets.readers import (
     photo_id,
     refuse,
 )
+from minalbef.system.images import ImageFile
 
 IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
 TEXT_ENDINGS = ("txt", "json")

@@ -8,9 +8,10 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from minalbef.data import Record, open_image
+from minalbef.data import Record
 from minalbef.datasets.store import Records, read_about
-from minalbef.writing import write_atomically
+from minalbef.system.images import open_image
+from minalbef.system.writing import write_atomically
 
 IMAGES = 24                           # on a sheet
 ACROSS = 6

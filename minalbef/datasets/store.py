@@ -11,12 +11,12 @@ import numpy as np
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from minalbef.config import Config
-from minalbef.data import ImageFile, mark_upright
 from minalbef.datasets.readers import in_share
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.evaluation.loop import Records as RecordSequence
+from minalbef.system.images import ImageFile, mark_upright
+from minalbef.system.writing import MALFORMED, check_fields, restate
 from minalbef.tasks.table import TASKS
-from minalbef.writing import MALFORMED, check_fields, restate
 
 Folders = str | Path | Sequence[str | Path]                # prepared sets, or splits of them
 TEXTS = ("text", "question")

@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
 
-from minalbef.data import SUFFIXES
 from minalbef.datasets.readers import Fault, encoding_of, entries
-from minalbef.writing import restate
+from minalbef.system.images import SUFFIXES
+from minalbef.system.writing import restate
 
 # in the order of search: ours, Hugging Face's, Kaggle's of Flickr30k and of Flickr8k, and the lists
 # that come with Flickr30k's and Flickr8k's images

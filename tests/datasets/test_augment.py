@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from minalbef.data import Record, open_image
+from minalbef.data import Record
 from minalbef.datasets import augment as photos
 from minalbef.datasets.augment import (
     GREY,
@@ -16,6 +16,7 @@ from minalbef.datasets.augment import (
     resize,
     view,
 )
+from minalbef.system.images import open_image
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from minalbef.data import content_hash
 from minalbef.datasets import choices
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import photo_id
 from minalbef.datasets.store import Records, open_records
 from minalbef.evaluation.choices import ChoiceRecord
+from minalbef.system.images import content_hash
 from miniature_sets import jpeg, read_all, write
 
 WINOGROUND = {

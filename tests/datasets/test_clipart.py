@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from minalbef.data import open_image
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
+from minalbef.system.images import open_image
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "data" / "clipart"

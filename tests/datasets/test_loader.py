@@ -9,13 +9,13 @@ import torch
 from torch.utils.data import ConcatDataset
 
 from helpers import same_state, small
-from minalbef import distributed
 from minalbef.data import Record
 from minalbef.datasets import loader
 from minalbef.datasets.loader import Ahead, RecordBatches, ValidationBatches
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.presets import preset
+from minalbef.system import distributed
 from minalbef.tasks import nlvr2, retrieval, vqa
 from miniature_sets import CONFIG, TOKENIZER, WORDS, jpeg, write
 

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from commands import call
-from minalbef.data import ChangedImage, content_hash, open_image
 from minalbef.datasets import looks, store
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import Fault, Finder, photo_id
 from minalbef.datasets.store import Records, hash_of, read_about
 from minalbef.datasets.tables import Columns
+from minalbef.system.images import ChangedImage, content_hash, open_image
 from miniature_sets import img2dataset, photo, tar, write
 
 WORDS = ("cat", "dog", "cow", "hen", "owl", "fox", "pig", "ape", "bat", "elk", "ant", "bee")

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minalbef.data import content_hash
 from minalbef.datasets import public
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records, open_records
+from minalbef.system.images import content_hash
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import retrieval, vqa
-from minalbef.tokenizer import Tokenizer
 from miniature_sets import TRAIN, VAL, coco, jpeg, photo, refcoco, tar, write
 
 GROUNDING_TEST = "refcoco+_test.json"

@@ -12,8 +12,8 @@ from minalbef.data import Record
 from minalbef.datasets import public, readers
 from minalbef.datasets.readers import Fault, captions, karpathy, photo_id
 from minalbef.evaluation.answers import accuracy
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.vqa import collate
-from minalbef.tokenizer import Tokenizer
 from miniature_sets import TRAIN, VAL, jpeg, read_all, refcoco, write
 
 # files of JSON

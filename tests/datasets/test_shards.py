@@ -14,10 +14,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from helpers import same_state
-from minalbef import distributed
 from minalbef.cli import main
 from minalbef.cli.train import PretrainSets
-from minalbef.data import ChangedImage, open_image
 from minalbef.datasets import loader
 from minalbef.datasets.loader import RecordBatches, count_unreadable
 from minalbef.datasets.prepare import prepare
@@ -25,6 +23,8 @@ from minalbef.datasets.readers import photo_id
 from minalbef.datasets.shards import shards
 from minalbef.datasets.store import Records
 from minalbef.recipes.pretrain import begin, pretrain, settings
+from minalbef.system import distributed
+from minalbef.system.images import ChangedImage, open_image
 from minalbef.tasks import retrieval
 from miniature_sets import (
     CONFIG,

@@ -11,8 +11,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageOps
 
-from minalbef import checkpoint
-from minalbef.data import changes_upright, transform
+from minalbef.data import transform
 from minalbef.datasets import augment as photos
 from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
@@ -21,8 +20,10 @@ from minalbef.evaluation.loop import How
 from minalbef.recipes import finetune, predict, pretrain
 from minalbef.recipes import search as finder
 from minalbef.recipes.features import embed_folder
-from minalbef.run import Run, load
+from minalbef.system import checkpoint
+from minalbef.system.images import changes_upright
 from minalbef.tasks import retrieval
+from minalbef.tasks.run import Run, load
 from untrained import untrained
 
 WORDS = (
