@@ -47,9 +47,9 @@ def karpathy(name: str, part: str, **options: str) -> Sources:
     return lists(f"dataset_{name}.json", reader=readers.karpathy, split=part, **options)
 
 
-def official_coco(part: str, year: int) -> Sources:
-    """COCO's own captions."""
-    return lists(f"captions_{part}{year}.json", reader=readers.coco_captions)
+def either(*names: str, reader: Reader) -> list[Sources]:
+    """The first of these files that is there."""
+    return [lists(name, reader=reader) for name in names]
 
 
 def clip_art(split: str) -> Sources:
@@ -64,10 +64,9 @@ def flickr30k(part: str) -> list[Sources]:
             lists("flickr_annotations_30k.csv", reader=readers.flickr_table, split=part)]
 
 
-def entailment(part: str) -> list[Sources]:
-    """A split of SNLI-VE: the original's list, or the official lines."""
-    return [lists(f"ve_{part}.json", reader=public.entailment),
-            lists(f"snli_ve_{part}.jsonl", reader=public.entailment)]
+def official_coco(part: str) -> Sources:
+    """COCO's own captions."""
+    return lists(f"captions_{part}.json", reader=readers.coco_captions)
 
 
 def vqa(*names: str, **options: bool) -> Sources:
@@ -81,11 +80,6 @@ def official_vqa(part: str) -> Sources:
     if part != "test2015":
         files["annotations"] = f"v2_mscoco_{part}_annotations.json"
     return [Source(public.vqa_official, files)]
-
-
-def nlvr2(name: str, official_name: str) -> list[Sources]:
-    """A split of NLVR2: the original's list, or the official lines."""
-    return [lists(name, reader=public.nlvr2), lists(official_name, reader=public.nlvr2)]
 
 
 def expressions(*splits: str, **files: str) -> Sources:
@@ -102,16 +96,12 @@ def choice(*names: str) -> dict[str, list[Sources]]:
 
 # by set and split: alternatives, the original's files first; the first that is there is read
 SETS: dict[str, dict[str, list[Sources]]] = {
-    "clipart": {
-        "train": [clip_art("train")],
-        "validation": [clip_art("validation")],
-        "test": [clip_art("test")],
-    },
+    "clipart": {split: [clip_art(split)] for split in ("train", "validation", "test")},
     "coco": {
         "train": [lists("coco_train.json"), karpathy("coco", "train"), lists("coco.json"),
-                  official_coco("train", 2014), official_coco("train", 2017)],
+                  official_coco("train2014"), official_coco("train2017")],
         "validation": [lists("coco_val.json"), karpathy("coco", "val"),
-                       official_coco("val", 2014), official_coco("val", 2017)],
+                       official_coco("val2014"), official_coco("val2017")],
         "test": [lists("coco_test.json"), karpathy("coco", "test")],
     },
     "vg": {"train": [lists("vg.json", album="vg")]},
@@ -125,9 +115,9 @@ SETS: dict[str, dict[str, list[Sources]]] = {
         "test": flickr30k("test"),
     },
     "entailment": {
-        "train": entailment("train"),
-        "validation": entailment("dev"),
-        "test": entailment("test"),
+        "train": either("ve_train.json", "snli_ve_train.jsonl", reader=public.entailment),
+        "validation": either("ve_dev.json", "snli_ve_dev.jsonl", reader=public.entailment),
+        "test": either("ve_test.json", "snli_ve_test.jsonl", reader=public.entailment),
     },
     "vqa": {
         "train": [vqa("vqa_train.json", "vg_qa.json"), official_vqa("train2014")],
@@ -135,9 +125,9 @@ SETS: dict[str, dict[str, list[Sources]]] = {
         "test": [vqa("vqa_test.json", test=True), official_vqa("test2015")],
     },
     "nlvr2": {
-        "train": nlvr2("nlvr_train.json", "train.json"),
-        "validation": nlvr2("nlvr_dev.json", "dev.json"),
-        "test": nlvr2("nlvr_test.json", "test1.json"),
+        "train": either("nlvr_train.json", "train.json", reader=public.nlvr2),
+        "validation": either("nlvr_dev.json", "dev.json", reader=public.nlvr2),
+        "test": either("nlvr_test.json", "test1.json", reader=public.nlvr2),
     },
     "grounding": {
         "train": [lists("refcoco+_train.json", key="text"), expressions("train")],
@@ -234,7 +224,10 @@ def find_inputs(name: str, files: dict[str, list[Path]]) -> dict[str, list[Input
         raise ValueError(f"no set {name!r}; there are {', '.join(SETS)}; and pairs, "
                          "your own images and captions")
     splits = SETS[name]
-    inputs = {split: first_present(splits[split], files) for split in splits}
+    inputs = {}
+    for split, alternatives in splits.items():
+        inputs[split] = next(filter(None, (present(sources, files) for sources in alternatives)),
+                             [])
     if not any(inputs.values()):
         needs = "; ".join(f"{split}: {describe_files(splits[split])}" for split in splits)
         raise ValueError(f"no file of {name} is there; it needs, for {needs}; see docs/data.md. "
@@ -258,16 +251,7 @@ def describe_files(alternatives: list[Sources]) -> str:
     return " or ".join(" and ".join(sources[0].files.values()) for sources in alternatives)
 
 
-def first_present(alternatives: list[Sources], files: dict[str, list[Path]]) -> list[Input]:
-    """The inputs of the first alternative that is there, or none."""
-    for sources in alternatives:
-        inputs = present_inputs(sources, files)
-        if inputs:
-            return inputs
-    return []
-
-
-def present_inputs(sources: Sources, files: dict[str, list[Path]]) -> list[Input]:
+def present(sources: Sources, files: dict[str, list[Path]]) -> list[Input]:
     """The inputs whose files are there; none if the first source lacks a file.
 
     Raises ValueError for a file that is there more than once.
@@ -278,10 +262,8 @@ def present_inputs(sources: Sources, files: dict[str, list[Path]]) -> list[Input
             if source is sources[0]:
                 return []
             continue
-        names = dict(source.files)
-        for argument, name in source.optional.items():
-            if name in files:
-                names[argument] = name
+        names = source.files | {argument: name for argument, name in source.optional.items()
+                                if name in files}
         for name in names.values():
             if len(files[name]) > 1 and name != TARS:
                 raise ValueError(f"{name} is there more than once: "

@@ -3,17 +3,15 @@ import csv
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from minalbef.data import Record, data_folder
 from minalbef.datasets.readers import (
-    Fault,
     FaultHandler,
+    Finder,
     Roots,
     caption_records,
-    field,
     parse_entries,
     photo_id,
     refuse,
@@ -24,15 +22,7 @@ TABLE = "captions.csv"
 IMAGES = "images.zip"
 SINGLE = 2                            # keywords of an image that become captions of their own,
 LEAST = 3                             # if so many training images have them
-
-
-class Row(NamedTuple):
-    """A drawing of the table."""
-
-    file: str
-    split: str
-    title: str
-    keywords: list[str]
+Row = dict[str, str]                  # of the table: file, split, title, keywords
 
 
 def unpack(source: Path | None, folder: Path) -> Path:
@@ -61,42 +51,35 @@ def unpack(source: Path | None, folder: Path) -> Path:
     return folder
 
 
-def read_rows(path: Path) -> list[Row]:
-    """All rows of the table. Raises ValueError for another file."""
-    with restate(f"{path} cannot be read", "take data/clipart/captions.csv as it is", OSError,
-                 UnicodeDecodeError, KeyError, csv.Error):
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = []
-            for row in csv.DictReader(file):
-                keywords = [word for word in row["keywords"].split("; ") if word]
-                rows.append(Row(row["file"], row["split"], row["title"], keywords))
-    return rows
-
-
 def read_clipart(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
                  split: str = "train") -> Iterator[Record]:
     """One split of the table -> a record for each caption; see `captions_of`.
 
     path: the table, beside its images. Raises ValueError for another file.
     """
-    rows = read_rows(path)
-    counts: Counter[str] = Counter()
-    for row in rows:
-        if row.split == "train":
-            counts.update(row.keywords)
+    with restate(f"{path} cannot be read", "take data/clipart/captions.csv as it is", OSError,
+                 UnicodeDecodeError, KeyError, csv.Error):
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        counts = Counter(word for row in rows if row["split"] == "train" for word in keywords(row))
 
-    def parse(row: Row) -> Iterable[Record | Fault]:
-        image = path.parent / field(row._asdict(), "file")
-        if not image.is_file():
-            raise Fault("missing image", f"{image} is not there", "prepare the set again")
+    def parse(row: Row) -> list[Record] | None:
+        if row["split"] != split:
+            return None
+        image = row["file"]
         captions = captions_of(row, counts) if split == "train" else [full_caption(row)]
-        return caption_records(image, captions, photo_id(f"clipart/{row.file}"))
-    yield from parse_entries(path, [row for row in rows if row.split == split], parse, on_fault)
+        return caption_records(image, captions, photo_id(f"clipart/{image}"))
+    return parse_entries(path, rows, parse, Finder(path.parent), on_fault)
+
+
+def keywords(row: Row) -> list[str]:
+    """A drawing's keywords."""
+    return [word for word in row["keywords"].split("; ") if word]
 
 
 def full_caption(row: Row) -> str:
     """A drawing's title with its keywords: "Cartoon Cat, mammal, animal"."""
-    return ", ".join([row.title, *row.keywords])
+    return ", ".join([row["title"], *keywords(row)])
 
 
 def captions_of(row: Row, counts: Counter[str]) -> list[str]:
@@ -105,6 +88,6 @@ def captions_of(row: Row, counts: Counter[str]) -> list[str]:
     So words are also learnt alone, as people search.
     counts: in how many training images each keyword is
     """
-    common = [word for word in row.keywords if counts[word] >= LEAST]
+    common = [word for word in keywords(row) if counts[word] >= LEAST]
     rarest = sorted(common, key=lambda word: counts[word])[:SINGLE]
-    return list(dict.fromkeys([full_caption(row), row.title, *rarest]))
+    return list(dict.fromkeys([full_caption(row), row["title"], *rarest]))

@@ -161,7 +161,6 @@ class RecordBatches:
                 for number, reason in new.items():
                     if f"record {number}" not in self.listed:
                         file.write(f"record {number}: {reason}\n")
-            self.listed |= {f"record {number}" for number in new}
         if len(self.bad) > self.most_bad * max(self.count, LEAST):
             first = min(self.bad)
             raise ValueError(f"{len(self.bad)} images of the first {self.count} records could not "

@@ -2,12 +2,13 @@
 from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from minalbef.system.images import FORMATS, ImageFile, changes_upright, content_hash, open_image
+from minalbef.datasets.readers import Fault
+from minalbef.system.images import FORMATS, ImageFile, content_hash, open_image
 
 SIDE = 8                              # pixels of the small copy by which images are compared
 ALIKE = 2.5                           # root mean square difference of two copies, of 255
@@ -16,26 +17,27 @@ OTHERS = {b"<svg": "SVG", b"<?xml": "XML or SVG", b"%PDF": "PDF"}    # by a file
 HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftypavif")     # its fifth to twelfth
 
 
-class Look(NamedTuple):
-    """What the bytes of an image's file show without decoding it."""
+def content_of(image: ImageFile) -> int:
+    """The hash of an image's content, read once as long as the file stays as it is.
 
-    hash: int                         # of its content, see images.content_hash
-    problem: str                      # why it is no image; "": it may be one
-    transparent: bool                 # these two: see data.changes_upright
-    turned: bool
-
-
-def look_of(image: ImageFile) -> Look:
-    """Look at an image's file, once as long as it stays as it is. Raises OSError."""
-    status = image.path.stat()
-    return _look_of(image, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
+    Raises Fault for what can't be read, or is no image by its header.
+    """
+    try:
+        status = image.path.stat()
+        return _content_of(image, status.st_mtime_ns, status.st_ctime_ns, status.st_ino,
+                           status.st_size)
+    except OSError as error:
+        problem = f"{image.name} cannot be read: {error.strerror or error}"
+        raise Fault("unreadable image", problem, "check its permissions or leave it out") from error
 
 
 @lru_cache(1 << 20)                   # the reader of each split asks for it, and each caption
-def _look_of(image: ImageFile, *stamp: int) -> Look:
+def _content_of(image: ImageFile, *stamp: int) -> int:
     data = image.read()
-    transparent, turned = changes_upright(BytesIO(data))
-    return Look(content_hash(data), problem_of(data), transparent, turned)
+    problem = problem_of(data)
+    if problem:
+        raise Fault("no image", f"{image.name} {problem}", "convert it or leave it out")
+    return content_hash(data)
 
 
 def problem_of(data: bytes) -> str:
@@ -53,7 +55,7 @@ def problem_of(data: bytes) -> str:
     return f"{what}, and must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
 
-def small_copy(image: ImageFile) -> np.ndarray | None:
+def small_copy(image: Any) -> np.ndarray | None:
     """An image in a few pixels, uint8 (SIDE * SIDE * 3,); None where it can't be read."""
     try:
         opened = open_image(image, upright=True, least=4 * SIDE)

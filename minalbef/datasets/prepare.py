@@ -9,11 +9,11 @@ import shlex
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import chain, islice
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from itertools import chain, groupby, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TextIO
@@ -32,7 +32,8 @@ from minalbef.datasets.catalogue import (
     files_below,
     find_inputs,
 )
-from minalbef.datasets.looks import find_alike, look_of, small_copy
+from minalbef.datasets.doubts import Doubts
+from minalbef.datasets.looks import content_of
 from minalbef.datasets.readers import (
     Fault,
     FaultHandler,
@@ -40,22 +41,20 @@ from minalbef.datasets.readers import (
     in_share,
     photo_id,
     read_aliases,
-    stable_hash,
 )
 from minalbef.datasets.sheet import write_sheet
-from minalbef.datasets.store import Records, digest_of, file_of, read_about, seal, to_line
+from minalbef.datasets.store import digest_of, file_of, read_about, seal, to_line
 from minalbef.datasets.tables import Columns, walk
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.system.images import SUFFIXES, ImageFile, open_image
 from minalbef.system.limits import check_range
-from minalbef.system.tokenizer import clean
 from minalbef.system.writing import hold, holder_of, name_file, restate, sweep, write_atomically
 from minalbef.tasks.vqa import VQARecord
 
 LOG = logging.getLogger(__name__)
 LOCK = ".preparing"
-SHEET = "sheet.png"
-FIRST = 1_000                         # records at most, to find a few images to show first
+SAMPLES = 3                           # images to show first, with their captions,
+FIRST = 1_000                         # among so many records
 MOST_BAD = 0.5                        # share of a split's entries that may be bad, by default
 ENDINGS = (".jsonl", ".npy", ".photos.npy")      # of a split's records, their index, photograph ids
 
@@ -67,26 +66,12 @@ class Tally:
         self.file = file
         self.counts: Counter[str] = Counter()
         self.first: dict[str, str] = {}
-        self.images: set[Path] = set()           # whose captions are bad
         self.avoided = 0
-        self.transparent: set[int] = set()
-        self.turned: set[int] = set()
 
     def __call__(self, fault: Fault) -> None:
         print(fault, file=self.file)
         self.counts[fault.kind] += fault.count
         self.first.setdefault(fault.kind, str(fault))
-        if fault.image:
-            self.images.add(fault.image)
-
-    def problem(self, split: str, good: int, most_bad: float) -> str:
-        """What is wrong with a split without good records, or with too many bad entries; or ""."""
-        bad = self.counts.total()
-        if good and bad <= most_bad * (bad + good):
-            return ""
-        first = "; ".join(self.first.values()) or "none, it is empty"
-        return (f"{split}: {good:,} good records and {bad:,} bad entries; at most {most_bad:.0%} "
-                f"may be bad. The first of each kind: {first}")
 
 
 class Seen(NamedTuple):
@@ -96,14 +81,15 @@ class Seen(NamedTuple):
     photos: list[tuple[int, int]]     # of each image: the photograph's id, and its content's hash
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
     """What to prepare, and all that it needs.
 
     inputs: by split, the readers and their files
     roots: folders of images; root: the folder that records' paths are relative to
+    own: your own pairs, if they are the set
     aliases: of photographs, see `readers.photo_id`; avoid: photographs to leave out of training
-    answers: VQA's list of answers. origin: of the splits, "named" or "hashed"
+    answers: VQA's list of answers
     command: makes the set again. The rest: see `prepare`
     """
 
@@ -112,18 +98,18 @@ class Job:
     inputs: dict[str, list[Input]]
     roots: list[Path]
     root: Path
+    own: pairs.OwnPairs | None
     aliases: dict[str, str]
     avoid: set[int]
-    answers: list[str]
-    origin: str
     command: str
     look: bool
     most_bad: float
     share: float
+    answers: list[str] = field(default_factory=list)
 
     @property
-    def upright(self) -> bool:
-        """Whether images are opened upright: yours are, public sets' as the original opens them."""
+    def is_own(self) -> bool:
+        """Whether the set is read and trained on as your own: opened upright, and doubted."""
         return self.name in OWN
 
     def records(self, split: str, on_fault: FaultHandler) -> Iterator[Any]:
@@ -131,20 +117,6 @@ class Job:
         options = {"aliases": self.aliases} if self.name == "vg" else {}
         for reader, files in self.inputs[split]:
             yield from reader(**files, root=self.roots, on_fault=on_fault, **options)
-
-    @property
-    def is_own(self) -> bool:
-        """Whether the set is read and trained on as your own, and so looked at more closely."""
-        return self.name in OWN
-
-    def samples(self) -> list[str]:
-        """The first images with their captions, to show before all are read: a line each."""
-        split = next(split for split, inputs in self.inputs.items() if inputs)
-        return pairs.describe_samples(islice(self.records(split, ignore), FIRST), self.root)
-
-    def takes(self, seen: Seen, split: str) -> bool:
-        """Whether all images of a record are in the share to train on, as in store.open_records."""
-        return split != "train" or all(in_share(content, self.share) for _, content in seen.photos)
 
 
 def prepare(name: str, source: str | Path | None = None, out: str | Path = "prepared",
@@ -170,118 +142,84 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     entries, and while another process prepares the same set.
     """
     check_range(f"share={share}", share, *RANGES["share"])
-    out = Path(out)
+    folder = Path(out) / name
+    command = command_of(name, source, out, images, without, columns, look, most_bad, share)
     if name == "clipart":
-        source = clipart.unpack(Path(source) if source else None, out / name / "images")
+        source = clipart.unpack(Path(source) if source else None, folder / "images")
     if source is None:
         raise ValueError(f"{name} has no source; name the folder of its files with --from (only "
                          "clipart is shipped, and needs none)")
-    dataset = None
+    check_arguments(name, str(source), images, columns)
+    own = None
+    files: dict[str, list[Path]] = {}
     if str(source).startswith(hugging_face.SCHEME):
-        dataset = open_hub_dataset(name, str(source), images, columns)
-        images = [out / name / "images"]
-    source = Path(source)
-    files = {} if dataset else files_below(source)
-    inputs = inputs_of(name, source, files, columns, dataset)
-    if name == "pairs":
-        where = dataset.describe() if dataset else pairs.describe_source(source, columns)
-        LOG.info("captions from %s", where)
+        images = [folder / "images"]
+    else:
+        files = files_below(Path(source))
     roots = [Path(os.path.abspath(root)) for root in images or [source]]
+    if str(source).startswith(hugging_face.SCHEME):
+        own = hugging_face.open_dataset(str(source), roots[0], columns)
+    elif name == "pairs":
+        own = pairs.open_folder(Path(os.path.abspath(source)), roots, columns)
+    account = []
+    if own:
+        LOG.info("captions from %s", own.description)
+        account += own.describe_splits(columns.group)
+        inputs = {split: [Input(partial(own.read, split=split), {"path": Path(source)})]
+                  for split in pairs.SPLITS}
+    else:
+        inputs = find_inputs(name, files)
     aliases = read_aliases(files["image_data.json"][0]) if "image_data.json" in files else {}
     avoid = set()
     for split in without:
         avoid.update(photos_in(Path(split)).flatten().tolist())
-    origin, account = describe_origin(name, source, columns, dataset)
-    job = Job(name=name, source=source, inputs=inputs, roots=roots, root=common_folder(roots),
-              aliases=aliases, avoid=avoid, answers=[], origin=origin,
-              command="", look=look, most_bad=most_bad, share=share)
-    job = replace(job, command=command_of(job, dataset, out, images, without, columns))
+    job = Job(name, Path(source), inputs, roots, common_folder(roots), own, aliases, avoid, command,
+              look, most_bad, share)
     if name == "vqa":
-        answers, lines = list_answers(job, files)
-        account += lines
-        job = replace(job, answers=answers)
-    samples = job.samples()
-    if samples:
-        LOG.info("%s", "\n".join(["the first images and their captions:", *samples]))
-    folder = out / name
+        account += list_answers(job, files)
+    log_samples(job)
     with hold(folder / LOCK, {}, refuse_second), name_file(folder):
         sweep(folder)
         account += replace_set(job, folder)
-        account += describe_sheet(folder)
-    account += find_shared(out, name)
+        account += write_sheet(folder)
+    account += find_shared(Path(out), name)
     account.append(f"{folder} is ready for minalbef.datasets.store.Records")
     return "\n".join(account)
 
 
-def describe_origin(name: str, source: Path, columns: Columns,
-                    dataset: hugging_face.HubDataset | None) -> tuple[str, list[str]]:
-    """Where a set's splits come from, "named" or "hashed", and a line to print for both."""
-    if name != "pairs":
-        return "named", []
-    if dataset:
-        return ("named" if dataset.names_splits else "hashed"), []
-    named, unnamed, torn = pairs.names_splits(source, columns)
-    lines = []
-    if torn:
-        lines.append(f"doubtful: {torn:,} groups of --group-column {columns.group} have rows that "
-                     "name different splits")
-    if named and unnamed:
-        lines.append(f"splits: {named:,} rows name theirs and {unnamed:,} don't; for those a hash "
-                     "decides, so name all of them if these are training data alone")
-    return ("named" if named else "hashed"), lines
-
-
-def command_of(job: Job, dataset: hugging_face.HubDataset | None, out: Path,
-               images: Sequence[str | Path], without: Sequence[str | Path], columns: Columns
-               ) -> str:
-    """The command that prepares a set again, in any folder."""
-    words: list[str | Path] = ["prepare", job.name, "--out", out.resolve()]
-    if job.name != "clipart":
-        words += ["--from", dataset.address if dataset else job.source.resolve()]
-    if images and not dataset:
-        words += ["--images", *(Path(image).resolve() for image in images)]
-    if without:
-        words += ["--without", *(Path(split).resolve() for split in without)]
-    for field, column in columns._asdict().items():
-        if column:
-            words += [f"--{field}-column", column]
-    if job.share < 1:
-        words += ["--share", f"{job.share:g}"]
-    if job.look:
-        words.append("--look")
-    if job.most_bad != MOST_BAD:
-        words += ["--most-bad", f"{job.most_bad:g}"]
-    return shlex.join(map(str, words))
-
-
-def open_hub_dataset(name: str, address: str, images: Sequence[str | Path],
-                     columns: Columns) -> hugging_face.HubDataset:
-    """A Hugging Face dataset. Raises ValueError, also for what doesn't go with one."""
-    if name != "pairs":
-        raise ValueError(f"{address} is read as pairs of images and captions, not as {name}; "
-                         f"write: minalbef prepare pairs --from {address}")
-    if images:
-        raise ValueError(f"{address} holds its images; leave --images out")
-    return hugging_face.HubDataset(address, columns)
-
-
-def inputs_of(name: str, source: Path, files: dict[str, list[Path]], columns: Columns,
-              dataset: hugging_face.HubDataset | None = None) -> dict[str, list[Input]]:
-    """By split, the readers of a set and their files. Raises ValueError, see `prepare`."""
-    if name == "pairs":
-        inputs = {}
-        for split in pairs.SPLITS:
-            if dataset:
-                reader = partial(hugging_face.read_hub_dataset, split=split, dataset=dataset)
-            else:
-                reader = partial(pairs.read_pairs, split=split, columns=columns)
-            inputs[split] = [Input(reader, {"path": source})]
-        return inputs
-    if any(columns):
+def check_arguments(name: str, source: str, images: Sequence[str | Path], columns: Columns) -> None:
+    """Raises ValueError for what doesn't go with a set or with its source."""
+    is_hub = source.startswith(hugging_face.SCHEME)
+    if is_hub and (name != "pairs" or images):
+        raise ValueError(f"{source} holds pairs of images and captions, and is read as that alone: "
+                         f"minalbef prepare pairs --from {source}, without --images")
+    if any(columns) and name != "pairs":
         raise ValueError(f"columns {', '.join(filter(None, columns))} are of a table of your own "
                          f"pairs, and {name} has its format; leave --image-column and "
                          "--caption-column out")
-    return find_inputs(name, files)
+
+
+def command_of(name: str, source: str | Path | None, out: str | Path,
+               images: Sequence[str | Path], without: Sequence[str | Path], columns: Columns,
+               look: bool, most_bad: float, share: float) -> str:
+    """The command that prepares a set again, in any folder."""
+    words: list[str | Path] = ["prepare", name, "--out", Path(out).resolve()]
+    if source:
+        is_hub = str(source).startswith(hugging_face.SCHEME)
+        words += ["--from", source if is_hub else Path(source).resolve()]
+    for option, paths in (("--images", images), ("--without", without)):
+        if paths:
+            words += [option, *(Path(path).resolve() for path in paths)]
+    for what, column in columns._asdict().items():
+        if column:
+            words += [f"--{what}-column", column]
+    if look:
+        words.append("--look")
+    if most_bad != MOST_BAD:
+        words += ["--most-bad", f"{most_bad:g}"]
+    if share < 1:
+        words += ["--share", f"{share:g}"]
+    return shlex.join(map(str, words))
 
 
 def common_folder(roots: list[Path]) -> Path:
@@ -297,19 +235,33 @@ def refuse_second(lock: Path) -> str:
             "wait until it ends, or choose another folder with --out")
 
 
-def list_answers(job: Job, files: dict[str, list[Path]]) -> tuple[list[str], list[str]]:
-    """VQA's answers to rank, from the list below the source or else from the training questions.
+def list_answers(job: Job, files: dict[str, list[Path]]) -> list[str]:
+    """Give the job VQA's answers to rank, from the list below the source or else from training.
 
-    -> the answers, and lines to print about them
+    -> lines to print
     """
     if "answer_list.json" in files:
-        return public.answer_list(files["answer_list.json"][0]), []
-    if not job.inputs["train"]:
-        return [], []
+        job.answers = public.answer_list(files["answer_list.json"][0])
+        return []
     counts = public.count_answers(job.records("train", ignore))
-    answers = [answer for answer, _ in counts.most_common(public.ANSWERS)]
-    return answers, [f"answers.json: the {len(answers):,} most frequent of {len(counts):,} answers "
-                     f"to training questions; no answer_list.json is below {job.source}"]
+    job.answers = [answer for answer, _ in counts.most_common(public.ANSWERS)]
+    if not counts:
+        return []
+    return [f"answers.json: the {len(job.answers):,} most frequent of {len(counts):,} answers to "
+            f"training questions; no answer_list.json is below {job.source}"]
+
+
+def log_samples(job: Job) -> None:
+    """Show the first images with their captions before all are read, if the set has captions."""
+    split = next(split for split, inputs in job.inputs.items() if inputs)
+    records = islice(job.records(split, ignore), FIRST)
+    captions = (record for record in records if isinstance(record, Record))
+    lines = []
+    for image, group in islice(groupby(captions, lambda record: record.image), SAMPLES):
+        name = os.path.relpath(getattr(image, "path", image), job.root).replace(os.sep, "/")
+        lines.append(f"  {pairs.quote(name)}: {pairs.shown([record.text for record in group])}")
+    if lines:
+        LOG.info("%s", "\n".join(["the first images and their captions:", *lines]))
 
 
 def replace_set(job: Job, folder: Path) -> list[str]:
@@ -321,7 +273,7 @@ def replace_set(job: Job, folder: Path) -> list[str]:
     suffix = f"-{time.time_ns()}" if old else ""         # new names, since the old set is in use
     splits: dict[str, dict[str, Any]] = {}
     account = []
-    watched = Watched()
+    doubts = Doubts()
     with TemporaryDirectory(prefix=".", suffix=f".{os.getpid()}.tmp", dir=folder) as temporary:
         for split, inputs in job.inputs.items():
             if not inputs:
@@ -329,102 +281,50 @@ def replace_set(job: Job, folder: Path) -> list[str]:
                 continue
             path = Path(temporary, split + suffix)
             with name_file(folder / f"{split}.jsonl"):
-                notes, tally = write_split(job, split, path, watched)
-            is_empty = job.name == "pairs" and not notes["records"] and not tally.counts
+                notes, tally = write_split(job, split, path, doubts)
+            is_empty = job.own and not notes["records"] and not tally.counts
             if is_empty and (splits or split != "test"):     # if all are empty, the last one fails
                 account.append(f"{split}: no image falls into it")
                 for file in Path(temporary).glob(f"{split}[-.]*"):
                     file.unlink()
                 continue
             check_tally(job, split, tally, notes["records"], faults_of(path, split), folder)
-            splits[split] = notes | {"file": path.name}
-            account += describe_split(job, split, splits[split], tally)
-        unused = watched.unused(job) if job.is_own else []
+            splits[split] = notes
+            account += describe_split(job, split, notes, tally)
+        unused = unused_images(job)
         switch(job, folder, Path(temporary), splits, len(unused))
     remove_old(job, folder, old, splits)
     if unused:
         account.append(f"{len(unused):,} images are in no record, such as {unused[0]}")
-    return account + watched.captions.describe() + watched.describe_shared()
+    return account + doubts.describe()
 
 
-class Watched:
-    """What a set of your own has in several splits, and which of its images it uses."""
-
-    def __init__(self) -> None:
-        self.captions = pairs.Captions()
-        self.texts: dict[str, list[int]] = {}                # hashes of captions, by split
-        self.copies: dict[str, dict[int, np.ndarray]] = {}   # small copies by hash, by split
-        self.used: set[Path] = set()
-
-    def watch(self, records: Iterable[Seen], split: str) -> Iterator[Seen]:
-        """Pass a split's records on, and look at them."""
-        texts = self.texts.setdefault(split, [])
-        copies = self.copies.setdefault(split, {})
-        for seen in records:
-            record = seen.record
-            self.captions.add(record)
-            self.used.add(record.image.path)
-            if record.match is None:                         # a label is meant to be in all splits
-                texts.append(stable_hash(clean(record.text)))
-            if record.id not in copies:
-                copy = small_copy(record.image)
-                if copy is not None:
-                    copies[record.id] = copy
-            yield seen
-
-    def unused(self, job: Job) -> list[Path]:
-        """The images below the folders of your own pairs that no record or fault is of."""
-        if job.name != "pairs":
-            return []
-        found: list[Path] = []
-        for root in job.roots:
-            for parent, names in walk(root):
-                found += [parent / name for name in names
-                          if Path(name).suffix.lower() in SUFFIXES]
-        used = {os.path.abspath(path) for path in self.used}
-        return [path for path in found if os.path.abspath(path) not in used]
-
-    def describe_shared(self) -> list[str]:
-        """Lines to print: captions and pictures of a split to evaluate on that are trained on."""
-        lines = []
-        trained = set(self.texts.get("train", ()))
-        for split in (pairs.SPLITS[2], pairs.SPLITS[1]):
-            texts = self.texts.get(split, [])
-            count = sum(text in trained for text in texts)
-            if count:
-                lines.append(f"doubtful: {count:,} of {len(texts):,} captions of {split} stand "
-                             "word for word in train, so its figures are too good; "
-                             "--group-column keeps rows of one origin in one split")
-            alike = find_alike(self.copies.get("train", {}), self.copies.get(split, {}))
-            if alike:
-                lines.append(f"doubtful: {len(alike):,} images of {split} look like one of train "
-                             "and differ in bytes only, as a PNG and a JPEG of one picture do")
-        return lines
-
-
-def describe_sheet(folder: Path) -> list[str]:
-    """Draw a sheet of images to train on, if the set has captions: -> a line to print."""
-    splits = read_about(folder)["splits"]
-    if "train" not in splits:
-        return []
-    records = Records(folder, "train")
-    count = write_sheet(records, folder / SHEET) if issubclass(records.kind, Record) else 0
-    if not count:
-        return []
-    return [f"{folder / SHEET} shows {count} images to train on with their captions: look at it"]
+def unused_images(job: Job) -> list[Path]:
+    """The images below the folders of your own pairs that no row is of."""
+    images: list[Path] = []
+    if job.own:
+        for parent, names in chain.from_iterable(map(walk, job.roots)):
+            images += [parent / name for name in names if Path(name).suffix.lower() in SUFFIXES]
+        used = set(map(os.path.abspath, job.own.used))
+        images = [path for path in images if os.path.abspath(path) not in used]
+    return images
 
 
 def check_tally(job: Job, split: str, tally: Tally, good: int, faults: Path,
                 folder: Path) -> None:
-    """Raises ValueError for a split with too many bad entries, and keeps the list of them.
+    """Raises ValueError for a split without good records, or with too many bad entries.
 
-    good: records; faults: the list, which moves to the folder of the set
+    good: records; faults: the list of bad ones, which then moves to the folder of the set
     """
-    problem = tally.problem(f"{job.name}/{split}", good, job.most_bad)
-    if problem:
-        refused = folder / f"{split}.refused{pairs.FAULTS}"
-        os.replace(faults, refused)
-        raise ValueError(f"{problem}; all of them: {refused}")
+    bad = tally.counts.total()
+    if good and bad <= job.most_bad * (bad + good):
+        return
+    refused = folder / f"{split}.refused{pairs.FAULTS}"
+    os.replace(faults, refused)
+    first = "; ".join(tally.first.values()) or "none, it is empty"
+    raise ValueError(f"{job.name}/{split}: {good:,} good records and {bad:,} bad entries; at most "
+                     f"{job.most_bad:.0%} may be bad. The first of each kind: {first}; all of "
+                     f"them: {refused}")
 
 
 def old_files(folder: Path) -> list[Path]:
@@ -446,27 +346,38 @@ def remove_old(job: Job, folder: Path, old: list[Path], splits: Iterable[str]) -
             path.unlink(missing_ok=True)
 
 
-def write_split(job: Job, split: str, path: Path,
-                watched: Watched) -> tuple[dict[str, Any], Tally]:
-    """Write a split's records and its bad entries: -> its notes for about.json, and the tally."""
-    with open(faults_of(path, split), "w", encoding="utf-8", errors="replace") as file:
-        tally = Tally(file)
+def write_split(job: Job, split: str, path: Path, doubts: Doubts) -> tuple[dict[str, Any], Tally]:
+    """Write a split's records, their index and photographs' ids, and its bad entries.
+
+    -> its notes for about.json, and the tally
+    """
+    offsets = array("q", [0])
+    photos = array("q")
+    kind = "Record"
+    with open(faults_of(path, split), "w", encoding="utf-8", errors="replace") as faults, \
+            open(path.with_suffix(".jsonl"), "wb") as file:
+        tally = Tally(faults)
         records = usable_records(job, split, tally)
-        if job.is_own:
-            records = watched.watch(records, split)
-        notes = write(path, records, job)
-        watched.used |= tally.images
-    files: list[str] = []
-    for _, paths in job.inputs[split]:
-        files += map(str, paths.values())
-    notes |= {
+        for seen in tqdm(records, desc=path.name, unit=" records", disable=None, mininterval=1):
+            record = seen.record
+            offsets.append(offsets[-1] + file.write(to_line(record, job.root)))
+            photos.extend(chain.from_iterable(seen.photos))
+            kind = type(record).__name__
+            if job.is_own:
+                doubts.add(record, split)
+    np.save(path.with_suffix(".npy"), np.frombuffer(offsets, np.int64))
+    unique = np.unique(np.array(photos, np.int64).reshape(-1, 2), axis=0)
+    np.save(path.with_suffix(".photos.npy"), unique)
+    notes = {
+        "kind": kind,
+        "records": len(offsets) - 1,
+        "pictures": len(np.unique(unique[:, 1])),
+        "digest": digest_of(path.with_suffix(".jsonl")),
         "faults": dict(tally.counts),
         "avoided": tally.avoided,
-        "transparent": len(tally.transparent),
-        "turned": len(tally.turned),
-        "files": files,
-        "origin": job.origin,
-        "share": job.share if split == "train" else 1.0,
+        "files": [str(file) for _, files in job.inputs[split] for file in files.values()],
+        "origin": "hashed" if job.own and not job.own.names_splits else "named",
+        "file": path.name,
     }
     return notes, tally
 
@@ -489,7 +400,7 @@ def switch(job: Job, folder: Path, temporary: Path, splits: dict[str, dict[str, 
     faults = list(temporary.glob(f"*{pairs.FAULTS}"))
     for path in sorted(set(temporary.iterdir()) - set(faults)):
         os.replace(path, folder / path.name)
-    about = {"set": job.name, "root": str(job.root), "upright": job.upright,
+    about = {"set": job.name, "root": str(job.root), "upright": job.is_own,
              "command": job.command, "unused": unused, "splits": splits}
     about["seal"] = seal(about)
     text = json.dumps(about, indent=1) + "\n"
@@ -499,101 +410,55 @@ def switch(job: Job, folder: Path, temporary: Path, splits: dict[str, dict[str, 
 
 
 def usable_records(job: Job, split: str, tally: Tally) -> Iterator[Seen]:
-    """A split's records that may be used: their images are images, and none is to be avoided.
-
-    With job.look, none is unreadable either. The tally also counts images that look different when
-    opened upright.
-    """
-    avoid: set[int] = set()
-    if split == "train" or len(job.inputs) == 1:
-        avoid = job.avoid
-    latest = None
-    fault = None
+    """A split's records that may be used: their images are images, and none is to be avoided."""
+    avoid = job.avoid if split == "train" or len(job.inputs) == 1 else set()
+    share = job.share if split == "train" else 1.0
+    check = lru_cache(4)(partial(check_image, job=job))      # an image's captions are neighbours
     for record in job.records(split, tally):
-        images = record.images if hasattr(record, "images") else (record.image,)
         try:
-            seen = look_at_record(record, images, job, tally)
-            if job.look and images != latest:                # an image's captions are neighbours
-                latest = images
-                fault = fault_of_images(images, job.upright)
-            if job.look and fault:
-                raise fault
-        except Fault as error:
-            tally(error)
+            seen = look_at_record(record, job, check)
+        except Fault as fault:
+            tally(fault)
             continue
         if avoid and not avoid.isdisjoint(chain.from_iterable(seen.photos)):
             tally.avoided += 1
-        elif job.takes(seen, split):
+        elif all(in_share(content, share) for _, content in seen.photos):
             yield seen
 
 
-def look_at_record(record: Any, images: Sequence[Any], job: Job, tally: Tally) -> Seen:
-    """A record with its images' hashes. Raises Fault for what is no image."""
-    files = []
-    for image in images:
-        file = image if isinstance(image, ImageFile) else ImageFile(Path(image))
-        try:
-            look = look_of(file)
-        except OSError as error:
-            raise Fault("unreadable image", f"{file.name} cannot be read: "
-                        f"{error.strerror or error}", "check its permissions or leave it out",
-                        image=file.path) from error
-        if look.problem:
-            raise Fault("no image", f"{file.name} {look.problem}", "convert it or leave it out",
-                        image=file.path)
-        if look.transparent:
-            tally.transparent.add(look.hash)
-        if look.turned:
-            tally.turned.add(look.hash)
-        files.append(replace(file, hash=look.hash))
-    hashes = [file.hash or 0 for file in files]
-    photos = list(zip(photos_of(record, job.aliases), hashes))
+def look_at_record(record: Any, job: Job, check: Callable[[Any], ImageFile]) -> Seen:
+    """A record with its images' hashes. Raises Fault for what is no image.
+
+    A single image's hash becomes the id of its captions; questions and pairs have their own.
+    """
     changes: dict[str, Any]
     if hasattr(record, "images"):
-        changes = {"images": tuple(files)}
-        if isinstance(record, ChoiceRecord) and len(files) == 1:
-            changes["id"] = hashes[0]
-        return Seen(replace(record, **changes), photos)
-    changes = {"image": files[0]}
-    if isinstance(record, Record):                           # questions have ids of their own
+        files = tuple(map(check, record.images))
+        changes = {"images": files}
+    else:
+        files = (check(record.image),)
+        changes = {"image": files[0]}
+    hashes = [file.hash or 0 for file in files]
+    if isinstance(record, Record) or isinstance(record, ChoiceRecord) and len(files) == 1:
         changes["id"] = hashes[0]
+    photos = list(zip(photos_of(record, job.aliases), hashes))
     return Seen(replace(record, **changes), photos)
 
 
-def fault_of_images(images: Iterable[Any], upright: bool) -> Fault | None:
-    """Open images: -> the fault of the first that is unreadable."""
-    try:
-        for image in images:
-            open_image(image, upright)
-    except ValueError as error:
-        problem = str(error).rpartition("; ")[0]
-        return Fault("unreadable image", problem, "get it again or leave it out")
-    return None
+def check_image(image: Path | ImageFile, job: Job) -> ImageFile:
+    """The image's file with its hash. Raises Fault for what is no image.
 
-
-def write(path: Path, records: Iterable[Seen], job: Job) -> dict[str, Any]:
-    """Write records, their index and the photographs' ids: -> notes for about.json.
-
-    lacking: questions with none of their answers in VQA's list
+    With job.look it is opened, too.
     """
-    answers = set(job.answers)
-    offsets = array("q", [0])
-    photos = array("q")
-    kind = "Record"
-    lacking = 0
-    with open(path.with_suffix(".jsonl"), "wb") as file:
-        for seen in tqdm(records, desc=path.name, unit=" records", disable=None, mininterval=1):
-            record = seen.record
-            offsets.append(offsets[-1] + file.write(to_line(record, job.root)))
-            photos.extend(chain.from_iterable(seen.photos))
-            kind = type(record).__name__
-            if answers and record.answers and answers.isdisjoint(record.answers):
-                lacking += 1
-    np.save(path.with_suffix(".npy"), np.frombuffer(offsets, np.int64))
-    unique = np.unique(np.array(photos, np.int64).reshape(-1, 2), axis=0)
-    np.save(path.with_suffix(".photos.npy"), unique)
-    return {"kind": kind, "records": len(offsets) - 1, "pictures": len(np.unique(unique[:, 1])),
-            "lacking": lacking, "digest": digest_of(path.with_suffix(".jsonl"))}
+    file = image if isinstance(image, ImageFile) else ImageFile(image)
+    file = replace(file, hash=content_of(file))
+    if job.look:
+        try:
+            open_image(file, job.is_own)
+        except ValueError as error:
+            raise Fault("unreadable image", str(error).rpartition("; ")[0],
+                        "get it again or leave it out") from error
+    return file
 
 
 def photos_of(record: Any, aliases: dict[str, str]) -> list[int]:
@@ -620,47 +485,26 @@ def photos_in(split: Path) -> np.ndarray:
 def describe_split(job: Job, split: str, notes: dict[str, Any], tally: Tally) -> list[str]:
     """Lines to print: how much there is and should be, and what was left out and why."""
     images, records = expected_counts(job.name, split, map(Path, notes["files"]))
-    share = notes["share"]
-    parts = [describe_count(notes["pictures"], "images", images, share),
-             describe_count(notes["records"], "records", records, share)]
+    share = job.share if split == "train" else 1.0
+    images, records = (count and round(share * count) for count in (images, records))
+    lines = [f"{split}: {describe_count(notes['pictures'], 'images', images)}, "
+             f"{describe_count(notes['records'], 'records', records)}"]
     if share < 1:
-        parts.append(f"a share of {share:g}")
-    lines = [f"{split}: {', '.join(parts)}"]
+        lines[0] += f", a share of {share:g}"
     for kind, count in tally.counts.most_common():
         lines.append(f"  {count:,} times {kind}, the first: {tally.first[kind]}")
-    expected = round(share * (images or 0))
-    if notes["pictures"] < 0.99 * expected:
-        lines.append(f"  {expected - notes['pictures']:,} images of the published set are missing: "
+    if images and notes["pictures"] < 0.99 * images:
+        lines.append(f"  {images - notes['pictures']:,} images of the published set are missing: "
                      "its lists here are incomplete, or entries were left out. Training learns "
                      "from what is here, and its figures won't be the published set's. Ignore "
                      "this if the set is your own")
-    if notes["lacking"]:
-        lines.append(f"  {notes['lacking']:,} of {notes['records']:,} questions have none of their "
-                     f"answers among the {len(job.answers):,} listed")
-    lines += describe_opening(notes, job.upright)
     if tally.avoided:
         lines.append(f"  {tally.avoided:,} left out, whose images are in a split of --without")
     return lines
 
 
-def describe_opening(notes: dict[str, Any], upright: bool) -> list[str]:
-    """A line to print if images look different when opened upright: how many, and how they are."""
-    kinds = []
-    if notes["transparent"]:
-        kinds.append(f"with transparency: {notes['transparent']:,}")
-    if notes["turned"]:
-        kinds.append(f"rotated by EXIF: {notes['turned']:,}")
-    if not kinds:
-        return []
-    way = "read as the original reads them: not rotated, transparency dropped"
-    if upright:
-        way = "opened upright, over white"
-    return [f"  images {', '.join(kinds)}; they are {way}"]
-
-
-def describe_count(count: int, what: str, expected: int | None, share: float) -> str:
+def describe_count(count: int, what: str, expected: int | None) -> str:
     """A count beside the expected one: "5,012 images of 113,000 (4.4%)"."""
-    expected = round(share * (expected or 0))
     if not expected:
         return f"{count:,} {what}"
     text = f"{count:,} {what} of {expected:,}"

@@ -5,7 +5,7 @@ The downstream tasks' sets are read in public.py, tars in shards.py, your own ta
 A reader is called as reader(file, root=..., on_fault=...), where root is the images' folder, or
 several. It yields records one at a time. A record holds the path of its image, which is opened when
 a batch is made; with root=None nothing checks that the file exists. A bad entry yields no record:
-it goes to on_fault as a Fault, which by default is raised.
+it goes to on_fault as a Fault, which by default is raised. `parse_entries` checks all records.
 """
 import codecs
 import csv
@@ -13,13 +13,16 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from minalbef.data import Record
+from minalbef.system.images import ImageFile
 from minalbef.system.tokenizer import clean, has_words
 from minalbef.system.writing import restate
+from minalbef.tasks.vqa import clean_question
 
 CHUNK = 1 << 20                       # characters that are read at a time
 LARGEST = 16 * CHUNK                  # of an entry: a broken file is noticed before it is all read
@@ -30,10 +33,12 @@ FOLDERS = {
     "flickr": ("", "images", "flickr30k-images"),
 }
 MISSING = "missing image"             # a kind of fault
+CLEANERS = {"text": clean, "texts": clean, "question": clean_question}      # of records' texts
 LONGEST = 500                         # characters of a fault's message, which may quote a long text
 FORMAT_PAGE = "docs/public.md#formats shows the format"
 SEPARATORS = re.compile(r"[\s,]*")    # between entries
-COCO = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)(?![\w-])")   # and no crop of it
+# COCO_val2014_000000000139.jpg, and since 2017 val2017/000000000139.jpg; and no crop of it
+COCO = re.compile(r"(?:COCO_(?:train|val|test)20\d\d_|(?:train|val|test)2017/)0*(\d+)(?![\w-])")
 FLICKR = re.compile(r"flickr\.com/(?:.*/)?(\d+)_")
 
 R = TypeVar("R")
@@ -46,11 +51,10 @@ class Fault(ValueError):
 
     kind: a few words to count faults by
     count: how many entries are lost
-    image: the image whose caption is lost; split: the split of the entry; if they are known
     """
 
     def __init__(self, kind: str, problem: str, way_out: str = "leave it out or mend it",
-                 count: int = 1, image: Path | None = None, split: str = ""):
+                 count: int = 1):
         if len(problem) > LONGEST:
             problem = f"{problem[:LONGEST]}..."
         # a stranger's file name may contain escape sequences, which a terminal would obey
@@ -60,8 +64,10 @@ class Fault(ValueError):
         self.problem = problem
         self.way_out = way_out
         self.count = count
-        self.image = image
-        self.split = split
+
+    def at(self, place: str) -> "Fault":
+        """The same fault, with its place."""
+        return Fault(self.kind, f"{place}: {self.problem}", self.way_out, self.count)
 
 
 def refuse(fault: Fault) -> NoReturn:
@@ -85,12 +91,10 @@ def entries(path: Path) -> Iterator[Any]:
 
     Raises ValueError for a broken file.
     """
-    try:
-        with open(path, encoding=encoding_of(path)) as file:
-            yield from decode_entries(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. It must be JSON, a list or lines; "
-                         "get it again") from error
+    with restate(f"{path} cannot be read", "it must be JSON, a list or lines; get it again",
+                 OSError, ValueError, RecursionError), \
+            open(path, encoding=encoding_of(path)) as file:
+        yield from decode_entries(file)
 
 
 def decode_entries(file: TextIO) -> Iterator[Any]:
@@ -127,11 +131,9 @@ def load(path: Path, *keys: str) -> Any:
 
     Raises ValueError for any other file.
     """
-    try:
+    with restate(f"{path} cannot be read", "it must be JSON; get it again", OSError, ValueError,
+                 RecursionError):
         value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. It must be JSON; "
-                         "get it again") from error
     for key in keys:
         if not isinstance(value, dict) or not isinstance(value.get(key), list):
             raise ValueError(f"{path} has no list {key!r}, so it isn't the file that its name "
@@ -183,14 +185,10 @@ def read_aliases(path: Path) -> dict[str, str]:
     """
     aliases: dict[str, str] = {}
     for entry in entries(path):
-        if entry.get("coco_id"):
-            photo = f"coco:{entry['coco_id']}"
-        elif entry.get("flickr_id"):
-            photo = f"flickr:{entry['flickr_id']}"
-        else:
-            continue
-        url = entry.get("url") or str(entry.get("image_id"))
-        aliases[f"vg:{PurePosixPath(url).stem}"] = photo
+        for album in ("flickr", "coco"):
+            if entry.get(f"{album}_id"):
+                url = entry.get("url") or str(entry.get("image_id"))
+                aliases[f"vg:{PurePosixPath(url).stem}"] = f"{album}:{entry[f'{album}_id']}"
     return aliases
 
 
@@ -205,52 +203,65 @@ class Finder:
         self.folders = FOLDERS[album]
         self.roots = [roots] if isinstance(roots, (str, Path)) else roots
         self.skip = 0                            # folders that the latest image's path had too many
-        self.shortened: dict[str, str] = {}      # which shortened path of the list led to a file
-        self.exact: set[str] | None = None       # files found as the list has them; None: not kept
+        self.latest: dict[str, Path] = {}        # an image's captions are neighbours
+        self.owners: dict[str, str] = {}         # which shortened path of the list led to a file
+        self.keeps_all = False                   # also files found as the list has them
 
-    def __call__(self, image: str) -> Path:
-        """The path of an image. Raises Fault if there is no such file, or if several would do."""
-        if self.roots is None:
-            return Path(image)
+    def __call__(self, image: Any) -> Any:
+        """The path of an image; a path or a place in a tar stays.
+
+        Raises Fault if there is no such file, or if several would do.
+        """
+        if isinstance(image, (Path, ImageFile)):
+            return image
+        if not isinstance(image, str):
+            raise Fault("malformed", f"the image is {image!r}", FORMAT_PAGE)
+        if image not in self.latest:
+            self.latest = {image: Path(image) if self.roots is None else self.search(image)}
+        return self.latest[image]
+
+    def search(self, image: str) -> Path:
+        """The path of an image. Raises Fault, see `__call__`."""
         # never leave the roots: of /a/b.jpg and ../a/b.jpg, try only a/b.jpg and b.jpg
         path = os.path.splitdrive(image)[1].replace(os.sep, "/")             # Windows: C:\a\b.jpg
         parts = PurePosixPath(f"/{path}".rpartition("/../")[2].lstrip("/")).parts
         for skip in dict.fromkeys([0, min(self.skip, max(0, len(parts) - 1)), *range(len(parts))]):
-            found = self.find(parts[skip:])
-            if len(found) > 1:
-                raise Fault("ambiguous image", f"image {image!r} may be {found[0]} or {found[1]}",
-                            "give them different names, or name only one folder with --images")
-            if found and (skip == 0 or not self.has_folder(parts[:-1])):
-                self.check_owner(found[0], image, skip)
+            files = self.files(parts[skip:])
+            self.check_single(files, image)
+            if files and (skip == 0 or not self.has_folder(parts[:-1])):
+                self.check_owner(files[0], image, skip)
                 self.skip = skip
-                return Path(found[0])
+                return Path(files[0])
         raise Fault(MISSING, f"image {image!r} is not below "
-                    f"{' or '.join(map(str, self.roots))}",
+                    f"{' or '.join(map(str, self.roots or ()))}",
                     "get it, or name its folder with --images")
+
+    def check_single(self, files: Sequence[str | Path], image: str) -> None:
+        """Raises Fault for an image that may be several files."""
+        if len(files) > 1:
+            raise Fault("ambiguous image", f"image {image!r} may be {files[0]} or {files[1]}",
+                        "give them different names, name only one folder with --images, or write "
+                        "the folder before the name")
 
     def check_owner(self, file: str, image: str, skip: int) -> None:
         """Raises Fault for a file that another path of the list has led to, if one was cut."""
-        owner = image
-        if skip:
-            owner = self.shortened.setdefault(file, image)
-            if self.exact and file in self.exact:
-                owner = file
-        elif self.exact is not None:
-            owner = self.shortened.get(file, image)
-            self.exact.add(file)
-        if owner != image:
+        claim = image if skip else file
+        owner = claim
+        if skip or self.keeps_all:
+            owner = self.owners.setdefault(file, claim)
+        if owner != claim:
             raise Fault("ambiguous image", f"image {image!r} and {owner!r} would be the same file, "
                         f"{file}", "get the one that is missing, or mend its path")
 
-    def find(self, parts: Sequence[str]) -> list[str]:
+    def files(self, parts: Sequence[str]) -> list[str]:
         """The files of this path below the roots: one, or several that differ."""
-        found: dict[str, str] = {}
+        files: dict[str, str] = {}
         for root in self.roots or ():
             for folder in self.folders:
                 path = os.path.join(root, folder, *parts)
                 if os.path.isfile(path):
-                    found.setdefault(os.path.realpath(path), path)
-        return list(found.values())
+                    files.setdefault(os.path.realpath(path), path)
+        return list(files.values())
 
     def has_folder(self, parts: Sequence[str]) -> bool:
         """Whether the folder that the list names is there: what isn't in it is missing."""
@@ -258,95 +269,92 @@ class Finder:
                    for root in self.roots or () for folder in self.folders)
 
 
-def field(entry: Any, name: str, types: type | tuple[type, ...] = str) -> Any:
-    """A field of an entry. Raises Fault if it is absent, empty or of another type."""
-    value = entry.get(name) if isinstance(entry, dict) else None
-    if value is None:
-        raise Fault("malformed", f"there is no {name!r}", FORMAT_PAGE)
-    if not isinstance(value, types) or value == "" or value == []:
-        raise Fault("malformed", f"{name!r} is {value!r}", FORMAT_PAGE)
-    if isinstance(value, int) and abs(value) >> 63:
-        raise Fault("malformed", f"{name!r} is {value}, which doesn't fit into 63 bits",
-                    FORMAT_PAGE)
-    return value
-
-
-def check_text(text: Any, cleaner: Callable[[str], str] = clean) -> str:
-    """The text itself, if words remain after cleaning. Raises Fault otherwise."""
-    try:
-        if isinstance(text, str) and has_words(cleaner(text)):
-            return text
-    except ValueError as error:
-        raise Fault("broken text", str(error).rpartition("; ")[0]) from error
-    raise Fault("no words", f"the text {text!r} has no words")
-
-
-def check_id(names: dict[str, str], key: Any, name: str, what: str) -> None:
-    """Record that an id stands for an image, or for a question about one.
-
-    names: what each earlier id stands for. Raises Fault if this one stands for something else.
-    """
-    earlier = names.setdefault(str(key), name)
-    if earlier != name:
-        raise Fault("duplicate id", f"{what} {key!r} of {name!r} is also that of {earlier!r}")
-
-
 def parse_entries(path: str | Path, items: Iterable[Any],
-                  parse: Callable[[Any], Iterable[R | Fault]],
-                  on_fault: FaultHandler) -> Iterator[R]:
-    """The records that `parse` makes of each entry.
+                  parse: Callable[[Any], Iterable[R | Fault] | None],
+                  find: Callable[[Any], Any], on_fault: FaultHandler) -> Iterator[R]:
+    """The records that `parse` makes of each entry, checked by `check_record`.
 
-    Faults that it raises or yields go to `on_fault`, with the file and the entry's number.
+    parse: an entry -> its records, also Faults; None if it belongs to another split
+    find: an image as a record of `parse` has it -> its file, see `Finder`
+    Faults go to `on_fault`, with the file and the entry's number.
     """
     for number, entry in enumerate(items):
         results: list[R | Fault] = []
         try:
-            results.extend(parse(entry))
-        except Fault as error:
-            results.append(error)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
+            records = parse(entry)
+            if records is None:
+                continue
+            results.extend(records)
+            if not results:
+                results.append(Fault("no words", "it has no caption"))
+        except Fault as fault:
+            results.append(fault)
+        except KeyError as error:
+            results.append(Fault("malformed", f"there is no {error} in {entry!r}", FORMAT_PAGE))
+        except (ValueError, TypeError, IndexError, AttributeError, OverflowError,
                 RecursionError) as error:
-            problem = f"{type(error).__name__}: {error}"
+            problem = f"{type(error).__name__}: {error}, in {entry!r}"
             results.append(Fault("malformed", problem, FORMAT_PAGE))
         for result in results:
+            if not isinstance(result, Fault):
+                result = check_record(result, find)
             if isinstance(result, Fault):
-                problem = f"{path}: entry {number}: {result.problem}"
-                on_fault(Fault(result.kind, problem, result.way_out, result.count, result.image,
-                               result.split))
+                on_fault(result.at(f"{path}: entry {number}"))
             else:
                 yield result
 
 
-def caption_records(image: Path, texts: Iterable[Any], photo: int) -> Iterator[Record | Fault]:
-    """A record for each of an image's texts, or a Fault for a text without words."""
-    for text in texts:
-        try:
-            yield Record(image, check_text(text), photo)
-        except Fault as fault:
-            fault.image = image
-            yield fault
+def check_record(record: Any, find: Callable[[Any], Any]) -> Any:
+    """The record with its images' files; or a Fault for a missing image, a bad text or id."""
+    values = vars(record)
+    try:
+        if "images" in values:
+            record = replace(record, images=tuple(map(find, values["images"])))
+        else:
+            record = replace(record, image=find(values["image"]))
+    except Fault as fault:
+        return fault
+    for name, cleaner in CLEANERS.items():
+        texts = values.get(name, ())
+        for text in texts if isinstance(texts, tuple) else [texts]:
+            fault_of_text = text_fault(text, cleaner)
+            if fault_of_text:
+                return fault_of_text
+    if not isinstance(record.id, int) or abs(record.id) >> 63:
+        return Fault("malformed", f"its id {record.id!r} is no whole number of 63 bits",
+                     FORMAT_PAGE)
+    return record
+
+
+def text_fault(text: Any, cleaner: Callable[[str], str]) -> Fault | None:
+    """A Fault for what isn't a text in which words remain after cleaning."""
+    try:
+        if isinstance(text, str) and has_words(cleaner(text)):
+            return None
+    except ValueError as error:
+        return Fault("broken text", str(error).rpartition("; ")[0])
+    return Fault("no words", f"the text {text!r} has no words")
+
+
+def caption_records(image: Any, texts: Any, photo: int) -> list[Record]:
+    """A record for each of an image's texts, or for a single one."""
+    if isinstance(texts, str):
+        texts = [texts]
+    return [Record(image, text, photo) for text in texts]
 
 
 def captions(path: Path, root: Roots = None, on_fault: FaultHandler = refuse, key: str = "caption",
              album: str = "", aliases: Mapping[str, str] = {}) -> Iterator[Record]:
     """The original's lists of captions -> a record for each caption.
 
-    An entry is {image, caption, image_id} with a caption or a list of them; image_id is optional.
+    An entry is {image, caption} with a caption or a list of them.
     key: the field of the caption, which is "text" in RefCOCO+'s training list
     album, aliases: see `photo_id`
     """
-    find = Finder(root, album)
-    images: dict[str, str] = {}
-
-    def parse(entry: Any) -> Iterable[Record | Fault]:
-        image = field(entry, "image")
-        texts = field(entry, key, (str, list))
-        if "image_id" in entry:
-            check_id(images, entry["image_id"], image, "image_id")
-        if isinstance(texts, str):
-            texts = [texts]
-        return caption_records(find(image), texts, photo_id(image, album, aliases))
-    return parse_entries(path, entries(path), parse, on_fault)
+    def parse(entry: Any) -> list[Record]:
+        image = entry["image"]
+        return caption_records(image, entry[key], photo_id(image, album, aliases))
+    return parse_entries(path, entries(path), parse, Finder(root, album), on_fault)
 
 
 def karpathy(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
@@ -355,47 +363,31 @@ def karpathy(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
 
     split: "train" includes COCO's "restval"
     """
-    find = Finder(root, album)
-    splits = {"train", "restval"} if split == "train" else {split}
-    images: dict[str, str] = {}
+    splits = ("train", "restval") if split == "train" else (split,)
 
-    def parse(entry: Any) -> Iterable[Record | Fault]:
-        if field(entry, "split") not in splits:
-            return []
-        image = str(PurePosixPath(entry.get("filepath", ""), field(entry, "filename")))
-        check_id(images, entry.get("imgid", image), image, "imgid")
-        image_path = find(image)
-        texts = [sentence.get("raw") for sentence in field(entry, "sentences", list)]
-        return caption_records(image_path, texts, photo_id(image, album))
-    return parse_entries(path, load(path, "images")["images"], parse, on_fault)
+    def parse(entry: Any) -> list[Record] | None:
+        if entry["split"] not in splits:
+            return None
+        image = str(PurePosixPath(entry.get("filepath", ""), entry["filename"]))
+        texts = [sentence.get("raw") for sentence in entry["sentences"]]
+        return caption_records(image, texts, photo_id(image, album))
+    return parse_entries(path, load(path, "images")["images"], parse, Finder(root, album), on_fault)
 
 
 def coco_captions(path: Path, root: Roots = None,
                   on_fault: FaultHandler = refuse) -> Iterator[Record]:
-    """COCO's own captions_train2014.json, or val, or 2017 -> a record for each caption, by image.
-
-    Raises ValueError if the file's name doesn't say which of COCO's images it lists.
-    """
-    match = re.search(r"(train|val)20\d\d", Path(path).stem)
-    if match is None:
-        raise ValueError(f"{path} has no name such as captions_train2014.json, which says where "
-                         "its images are; give it its own name again")
-    part = match[0]
-    find = Finder(root)
+    """COCO's own captions_train2014.json, or val, or 2017 -> a record for each caption, by image."""
+    part = Path(path).stem.removeprefix("captions_")         # the folder of its images
     contents = load(path, "images", "annotations")
     texts: dict[Any, list[Any]] = {}
     for entry in contents["annotations"]:
         if isinstance(entry, dict):
             texts.setdefault(entry.get("image_id"), []).append(entry.get("caption"))
 
-    def parse(entry: Any) -> Iterable[Record | Fault]:
-        number = field(entry, "id", int)
-        image = find(f"{part}/{field(entry, 'file_name')}")
-        if number not in texts:
-            raise Fault("no words", f"image {number} has no caption among the annotations")
-        photo = photo_id(f"COCO_{part}_{number:012d}")       # 2017's names are numbers alone
-        return caption_records(image, texts[number], photo)
-    return parse_entries(path, contents["images"], parse, on_fault)
+    def parse(entry: Any) -> list[Record]:
+        image = f"{part}/{entry['file_name']}"
+        return caption_records(image, texts.get(entry["id"], []), photo_id(image))
+    return parse_entries(path, contents["images"], parse, Finder(root), on_fault)
 
 
 def flickr_table(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
@@ -404,17 +396,14 @@ def flickr_table(path: Path, root: Roots = None, on_fault: FaultHandler = refuse
 
     Its columns are filename, split and raw, a JSON list of sentences.
     """
-    find = Finder(root, "flickr")
-
-    def parse(row: Any) -> Iterable[Record | Fault]:
-        if field(row, "split") != split:
-            return []
-        image = field(row, "filename")
-        image_path = find(image)
-        photo = photo_id(image, "flickr")
-        return caption_records(image_path, json.loads(field(row, "raw")), photo)
+    def parse(row: Any) -> list[Record] | None:
+        if row["split"] != split:
+            return None
+        image = row["filename"]
+        return caption_records(image, json.loads(row["raw"]), photo_id(image, "flickr"))
 
     with restate(f"{path} cannot be read", "it must be a table in UTF-8; get it again",
                  OSError, UnicodeDecodeError, csv.Error):
         with open(path, newline="", encoding="utf-8-sig") as file:
-            yield from parse_entries(path, csv.DictReader(file, strict=True), parse, on_fault)
+            rows = csv.DictReader(file, strict=True)
+            yield from parse_entries(path, rows, parse, Finder(root, "flickr"), on_fault)

@@ -14,8 +14,8 @@ from minalbef.datasets.readers import (
     LARGEST,
     Fault,
     FaultHandler,
+    Finder,
     Roots,
-    check_text,
     parse_entries,
     photo_id,
     refuse,
@@ -24,10 +24,8 @@ from minalbef.system.images import ImageFile
 
 IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
 TEXT_ENDINGS = ("txt", "json")
-
-
 # a sample: its key, and the contents of its files by ending; images stay in the tar
-Sample = tuple[str, dict[str, bytes | ImageFile]]
+Sample = tuple[str, dict[str, Any]]
 
 
 def shards(path: Path, root: Roots = None, on_fault: FaultHandler = refuse) -> Iterator[Record]:
@@ -45,11 +43,21 @@ def shards(path: Path, root: Roots = None, on_fault: FaultHandler = refuse) -> I
             count += 1
             yield sample
 
-    def parse(sample: Sample) -> list[Record]:
-        return [parse_sample(path, *sample)]
+    def parse(sample: Sample) -> list[Record | Fault]:
+        key, contents = sample
+        images = [ending for ending in IMAGE_ENDINGS if ending in contents]
+        if not images:
+            return [Fault("missing image", f"{key} has no jpg, png or webp")]
+        if len(images) > 1:
+            return [Fault("ambiguous image", f"{key} has a {images[0]} and a {images[1]}",
+                          "give them different names")]
+        about = json.loads(contents.get("json", "{}"))
+        caption = contents["txt"].decode() if "txt" in contents else about.get("caption")
+        photo = photo_id(about.get("url") or f"{Path(path).name}/{key}")
+        return [Record(contents[images[0]], caption, photo)]
 
     try:
-        yield from parse_entries(path, counted_samples(), parse, on_fault)
+        yield from parse_entries(path, counted_samples(), parse, Finder(None), on_fault)
     except (tarfile.TarError, OSError) as error:
         lost = max(1, count_images(path) - count)
         on_fault(Fault("lost with a broken shard", f"{path} cannot be read to its end: {error}",
@@ -60,36 +68,15 @@ def read_samples(path: Path) -> Iterator[Sample]:
     """A tar's samples. Raises TarError or OSError if the tar is damaged."""
     with tarfile.open(path, "r:") as tar:
         for key, files in groupby(complete_files(tar), lambda file: split_name(file)[0]):
-            contents: dict[str, bytes | ImageFile] = {}
+            contents: dict[str, Any] = {}
             for file in files:
                 ending = split_name(file)[1]
-                if ending in TEXT_ENDINGS and file.size <= LARGEST:
-                    text = tar.extractfile(file)
-                    assert text                              # None only for what is no file
+                text = tar.extractfile(file) if ending in TEXT_ENDINGS else None
+                if text and file.size <= LARGEST:            # a huger one is malformed
                     contents[ending] = text.read()
                 else:
                     contents[ending] = ImageFile(Path(path), file.offset_data, file.size)
             yield key, contents
-
-
-def parse_sample(path: Path, key: str, contents: dict[str, Any]) -> Record:
-    """The record of a tar's sample. Raises Fault without image or words, and for a huge text."""
-    images = [ending for ending in IMAGE_ENDINGS if ending in contents]
-    if not images:
-        raise Fault("missing image", f"{key} has no jpg, png or webp")
-    if len(images) > 1:
-        raise Fault("ambiguous image", f"{key} has a {images[0]} and a {images[1]}",
-                    "give them different names")
-    image = contents[images[0]]
-    for ending in TEXT_ENDINGS:
-        text = contents.get(ending)
-        if isinstance(text, ImageFile):
-            raise Fault("malformed", f"{key}.{ending} has {text.size:,} bytes, more than the "
-                        f"{LARGEST:,} that it may have")
-    about = json.loads(contents.get("json", "{}"))
-    caption = contents["txt"].decode() if "txt" in contents else about.get("caption")
-    photo = photo_id(about.get("url") or f"{Path(path).name}/{key}")
-    return Record(image, check_text(caption), photo)
 
 
 def split_name(file: tarfile.TarInfo) -> tuple[str, str]:

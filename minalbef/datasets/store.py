@@ -4,7 +4,6 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,16 @@ from minalbef.datasets.readers import in_share
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.evaluation.loop import Records as RecordSequence
 from minalbef.system.images import ImageFile, mark_upright
-from minalbef.system.writing import MALFORMED, restate
+from minalbef.system.writing import MALFORMED, check_fields, restate
 from minalbef.tasks.table import TASKS
 
 Folders = str | Path | Sequence[str | Path]                # prepared sets, or splits of them
 TEXTS = ("text", "question")
 FILE_NAME = re.compile(r"\w[\w.-]*")  # never a path, which could lead to another folder
-ORIGINS = ("named", "hashed")         # where a split comes from
+# what about.json must say of a set and of each split, and of which type it is
+ABOUT = {"set": str, "root": str, "command": str, "upright": bool, "splits": dict, "seal": str}
+NOTES = {"kind": str, "file": str, "digest": str, "origin": str, "records": int, "pictures": int}
+DEFAULTS = {"group": None, "match": None, "kind": ""}      # of records: they aren't written
 HASHED = 1 << 26                      # bytes of records: up to so many are hashed when opened
 
 
@@ -44,8 +46,8 @@ class Records(Dataset[Any]):
 
     A record holds the path of its image, which is opened when a batch is made.
     root: where the images are now, if they have moved
-    upright: whether the set is your own, whose images are held as `images.Upright`
-    Raises ValueError for a folder that holds no such split.
+    upright: whether the set is your own, whose images are held as `data.Upright`
+    Raises ValueError for a folder that holds no such split, and for records that have changed.
     """
 
     def __init__(self, folder: str | Path, split: str, root: str | Path | None = None):
@@ -59,18 +61,17 @@ class Records(Dataset[Any]):
         self.kind = KINDS[about["splits"][split]["kind"]]
         self.command = about["command"]
         self.root = Path(root or about["root"])
-        try:
-            self.offsets = np.lib.format.open_memmap(self.path.with_suffix(".npy"), mode="r")
-            size = self.path.stat().st_size
-            check_index(self.offsets, size)
-            if size <= HASHED and digest_of(self.path) != about["splits"][split]["digest"]:
-                raise ValueError("the records have changed since the set was prepared")
+        with restate(f"{self.path} and its index cannot be read", "prepare the set again", OSError,
+                     ValueError, IndexError):
             # both files stay open: `prepare` may replace the set meanwhile. Memory maps have no
             # file offset, which workers would share
+            self.offsets = np.lib.format.open_memmap(self.path.with_suffix(".npy"), mode="r")
             self.lines = np.memmap(self.path, np.uint8, "r")
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{self.path} and its index cannot be read: {error}; "
-                             "prepare the set again") from error
+            if self.offsets.ndim != 1 or self.offsets.dtype.kind not in "iu" \
+                    or self.offsets[-1] != len(self.lines):
+                raise ValueError("the index is damaged, or another file's")
+        if len(self.lines) <= HASHED:
+            hash_of(folder, split)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -86,23 +87,12 @@ class Records(Dataset[Any]):
         return mark_upright(record) if self.upright else record
 
 
-def check_index(offsets: np.ndarray, size: int) -> None:
-    """Raises ValueError for what can't be the index of a file of this size."""
-    if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or not len(offsets):
-        raise ValueError("the index is damaged")
-    if offsets[-1] != size:
-        raise ValueError("the index belongs to another file")
-
-
 def from_line(line: bytes, kind: type, root: Path, command: str = "") -> Any:
-    """The record that `to_line` wrote. Raises ValueError for another line.
+    """The record that `to_line` wrote. Raises one of MALFORMED for another line.
 
     command: makes the set again, for an error
     """
     values = json.loads(line)
-    names = {field.name for field in fields(kind)}
-    if not isinstance(values, dict) or not values.keys() <= names:
-        raise ValueError("it is no record")
 
     def locate(image: Any) -> ImageFile:
         path, digest, *place = image
@@ -127,13 +117,10 @@ def to_tuples(value: Any) -> Any:
 
 def to_line(record: Any, root: Path) -> bytes:
     """A record as a line of JSON, with images relative to root."""
-    values = dict(vars(record))
-    if values.get("group", 0) is None:           # records of public sets are independent
-        del values["group"]
-    if values.get("match", 0) is None:           # the id tells what belongs together
-        del values["match"]
-    if values.get("kind") == "":
-        del values["kind"]
+    values = {}
+    for name, value in vars(record).items():
+        if name not in DEFAULTS or value != DEFAULTS[name]:
+            values[name] = value
     if "image" in values:
         values["image"] = relative_image(values["image"], root)
     if "images" in values:
@@ -143,60 +130,33 @@ def to_line(record: Any, root: Path) -> bytes:
 
 def relative_image(image: ImageFile, root: Path) -> list[str | int | None]:
     """An image's path relative to root and its hash; of an image in a tar also where it is."""
-    line = [relative_path(image.path, root), image.hash]
+    path = os.path.relpath(image.path, root).replace(os.sep, "/")
+    line = [path, image.hash]
     return line if image.size is None else [*line, image.offset, image.size]
-
-
-def relative_path(path: Path, root: Path) -> str:
-    """A path relative to root, with slashes on Windows, too."""
-    return os.path.relpath(path, root).replace(os.sep, "/")
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:
     """What `prepare` noted about a set, its manifest.
 
-    Raises ValueError for no notes, for damaged ones, and for those of an older version. The file
-    may be a stranger's, so it can only name files of its own folder.
+    Raises ValueError for no notes, and for damaged ones. The file may be a stranger's, so it can
+    only name files of its own folder.
     """
     path = Path(folder) / "about.json"
     with restate(f"{folder} holds no prepared records", "`minalbef prepare` makes them", OSError):
         text = path.read_bytes()
     with restate(f"{path} is damaged", "prepare the set again", ValueError, RecursionError):
-        about = json.loads(text)
-        check_about(about)
+        about = check_fields(json.loads(text), ABOUT)
+        for split, notes in about["splits"].items():
+            check_fields(notes, NOTES)
+            names = about["set"], split, notes["file"]
+            if notes["kind"] not in KINDS or not all(map(FILE_NAME.fullmatch, names)):
+                raise ValueError(f"'set' is {about['set']!r}, and its split {split!r} has the file "
+                                 f"{notes['file']!r} of kind {notes['kind']!r}: set, split and "
+                                 "file must be names of this folder, no paths, and the kind one "
+                                 f"of {', '.join(KINDS)}")
+        if about["seal"] != seal(about):
+            raise ValueError("it has changed since the set was prepared")
     return about
-
-
-def check_about(about: Any) -> None:
-    """Raises ValueError for what `prepare` doesn't write into about.json."""
-    if not isinstance(about, dict) or not isinstance(about.get("splits"), dict):
-        raise ValueError("it names no splits")
-    for name in ("set", "root"):
-        if not isinstance(about.get(name), str):
-            raise ValueError(f"{name!r} is {about.get(name)!r} and must be a string")
-    if not FILE_NAME.fullmatch(about["set"]):
-        raise ValueError(f"'set' is {about['set']!r}, which is a path and no name")
-    for split, notes in about["splits"].items():
-        if not isinstance(notes, dict) or notes.get("kind") not in [*KINDS]:
-            raise ValueError(f"split {split!r} has no kind of records, which is one of "
-                             f"{', '.join(KINDS)}: {notes!r}")
-        file = notes.get("file", split)
-        if not isinstance(file, str) or not FILE_NAME.fullmatch(file) \
-                or not FILE_NAME.fullmatch(split):
-            raise ValueError(f"split {split!r} has the file {file!r}, which is no name of a file "
-                             "in this folder")
-        for what in ("records", "pictures"):
-            if not isinstance(notes.get(what, 0), int):
-                raise ValueError(f"{what!r} of split {split!r} is {notes[what]!r} and no number")
-    sealed = all(isinstance(notes.get("digest"), str) and notes.get("origin") in ORIGINS
-                 for notes in about["splits"].values())
-    if not sealed or not isinstance(about.get("command"), str):
-        raise ValueError("its records aren't sealed by hashes, as an older version wrote it: "
-                         f"`minalbef prepare {about['set']} --from FOLDER` makes it anew")
-    if about.get("upright") not in (True, False):
-        raise ValueError(f"'upright' is {about.get('upright')!r} and must be true or false")
-    if about.get("seal") != seal(about):
-        raise ValueError("it has changed since the set was prepared")
 
 
 def digest_of(file: str | Path) -> str:
@@ -221,16 +181,11 @@ def hash_of(folder: str | Path, split: str) -> str:
     return digest
 
 
-def seal_of(folder: str | Path) -> str:
+def seal(about: dict[str, Any]) -> str:
     """The hash of a whole prepared set: its records, their images, and how these are opened.
 
-    Where the images lie isn't part of it.
+    Where it lies and how it was made isn't part of it.
     """
-    return read_about(folder)["seal"]
-
-
-def seal(about: dict[str, Any]) -> str:
-    """The hash of what about.json says of a set, except for where it lies and how it was made."""
     parts = [about["set"], str(about["upright"])]
     for split, notes in sorted(about["splits"].items()):
         parts += [split, notes["digest"], notes["origin"], notes["kind"]]
@@ -239,16 +194,13 @@ def seal(about: dict[str, Any]) -> str:
 
 def sets_upright(data: Sequence[str | Path]) -> bool:
     """Whether prepared sets' images are opened upright. Raises ValueError if sets differ."""
-    upright: list[str] = []
-    stored: list[str] = []
-    for name in data:
-        folder, _ = place_of(name)
-        sets = upright if read_about(folder)["upright"] else stored
-        sets.append(str(folder))
+    folders = [place_of(name)[0] for name in data]
+    upright = [str(folder) for folder in folders if read_about(folder)["upright"]]
+    stored = [str(folder) for folder in folders if str(folder) not in upright]
     if upright and stored:
         raise ValueError(f"the images of {', '.join(upright)} are opened upright, those of "
                          f"{', '.join(stored)} as stored, and a model learns one way: train on "
-                         "one after the other, or prepare an older set of your own again")
+                         "one after the other")
     return bool(upright)
 
 
@@ -306,5 +258,4 @@ def file_of(folder: str | Path, split: str, ending: str) -> Path:
 
     Raises KeyError for an unknown split, and ValueError as `read_about`.
     """
-    notes = read_about(folder)["splits"][split]
-    return Path(folder) / (notes.get("file", split) + ending)
+    return Path(folder) / (read_about(folder)["splits"][split]["file"] + ending)

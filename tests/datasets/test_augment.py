@@ -6,7 +6,14 @@ from PIL import Image
 
 from minalbef.data import Record
 from minalbef.datasets import augment as photos
-from minalbef.datasets.augment import GREY, TEN, augment, crop_box, resize, view
+from minalbef.datasets.augment import (
+    GREY,
+    TEN,
+    augment,
+    crop_box,
+    resize,
+    view,
+)
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord

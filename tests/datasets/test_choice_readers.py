@@ -136,7 +136,7 @@ def test_aros_true_caption_comes_first_and_the_box_along(here):
         ),
         (
             "coco_order", ORDER | {"caption_options": ["a man"]}, "no choice",
-            "only 1 caption, ['a man'], so nothing",
+            "its captions are ['a man']",
         ),
         ("coco_qa_one_obj", [], "malformed", "not enough values to unpack"),
     ],

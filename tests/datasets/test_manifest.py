@@ -115,7 +115,7 @@ def test_a_group_stays_in_one_split(tmp_path):
         for records in splits(tmp_path / "out" / "pairs").values()
     ]
     assert sum(map(len, texts)) == 8
-    refusal = "has no column 'clan', by which --group-column keeps rows together"
+    refusal = "no column 'clan'; name the group's column"
     with pytest.raises(ValueError, match=refusal):
         prepare("pairs", tmp_path / "in", tmp_path / "out", columns=Columns(group="clan"))
 

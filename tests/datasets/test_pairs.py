@@ -7,7 +7,6 @@ import pytest
 
 from minalbef.datasets import pairs
 from minalbef.datasets.prepare import prepare
-from minalbef.datasets.readers import Fault
 from minalbef.datasets.tables import Columns, table_rows
 from miniature_sets import jpeg
 
@@ -23,9 +22,12 @@ def folder(path, table: str = "", text: str = "", pictures: int = 2):
     return path
 
 
-def table_of(path) -> Path | None:
-    source = pairs.find_source(path)
-    return source.tables[0].path if source.tables else None
+def read_rows(path) -> list:
+    return list(pairs.open_folder(path, [path]).rows())
+
+
+def place_of(path) -> Path:
+    return pairs.open_folder(path, [path]).parts[0].place
 
 
 def separated(separator: str, image: str, caption: str) -> str:
@@ -59,24 +61,24 @@ def test_unknown_columns_are_listed_and_can_be_named(tmp_path, caplog):
 def test_of_several_other_tables_none_is_guessed(tmp_path):
     folder(tmp_path, "a.csv", separated(",", "image", "text"))
     (tmp_path / "b.csv").write_text("a,b\n1,2\n")
-    assert table_of(tmp_path).name == "a.csv", "the other has no such columns"
+    assert place_of(tmp_path).name == "a.csv", "the other has no such columns"
     (tmp_path / "b.csv").write_text(separated(",", "image", "text"))
     refusal = "several tables of images and captions: a.csv, b.csv; call the one"
     with pytest.raises(ValueError, match=refusal):
         prepare("pairs", tmp_path, tmp_path / "out")
     (tmp_path / "captions.csv").write_text(separated(",", "image", "text"))
-    assert table_of(tmp_path).name == "captions.csv"
+    assert place_of(tmp_path).name == "captions.csv"
 
 
 def test_a_caption_with_commas_is_whole_in_the_last_column_and_else_a_fault(tmp_path):
     text = 'file,caption\n0.jpg,a cat, asleep\n1.jpg,"a dog, awake",,\n\n'
     folder(tmp_path, "captions.csv", text)
     rows = table_rows(tmp_path / "captions.csv", Columns())
-    assert [row["caption"] for row in rows] == ["a cat, asleep", "a dog, awake"]
+    assert [row.caption for row in rows] == ["a cat, asleep", "a dog, awake"]
     (tmp_path / "captions.csv").write_text("caption,file\na cat, asleep,0.jpg\n")
     (cut,) = table_rows(tmp_path / "captions.csv", Columns())
     says = "has 3 fields, the header 2; put a text with ',' in it between quotes"
-    assert isinstance(cut, Fault) and says in str(cut)
+    assert says in str(cut.fault)
 
 
 @pytest.mark.parametrize(

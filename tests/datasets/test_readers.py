@@ -43,7 +43,7 @@ def test_lists_and_lines_read_alike_however_they_are_cut(tmp_path, monkeypatch, 
 )
 def test_truncated_and_foreign_files_are_named(tmp_path, text):
     path = write(tmp_path / "cut.json", text)
-    with pytest.raises(ValueError, match=r"cut\.json cannot be read: .*get it again"):
+    with pytest.raises(ValueError, match=r"cut\.json cannot be read .*get it again"):
         list(readers.entries(path))
     with pytest.raises(ValueError, match=r"cut\.json cannot be read"):
         readers.load(path)
@@ -152,7 +152,7 @@ def test_cocos_own_captions_come_with_their_pictures_number(tmp_path):
     assert [record.text for record in records] == ["a cat", "the cat", "a dog"], "by picture"
     assert records[0].id == records[1].id == photo_id(TRAIN) != records[2].id
     assert records[0].image == tmp_path / "images" / TRAIN
-    assert counts == {"no words": 1, "missing image": 1, "malformed": 1}
+    assert counts == {"no words": 2, "missing image": 2}
 
 
 def test_flickrs_table_has_its_splits(tmp_path):
