@@ -1,5 +1,4 @@
-"""The stage: scenes of given kinds of objects without captions, and the changes that make one scene
-another."""
+"""The stage: scenes without captions, and the changes that make one scene another."""
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -51,8 +50,7 @@ def is_big(thing: Object) -> bool:
     return thing.size >= BIG[0]
 
 
-# Things stand where each could as well be big (`roomy`): in a new size or each other's place they
-# do not clash.
+# Things stand where each could as well be big (`roomy`): resized or exchanged they do not clash.
 
 
 def resize(things: Things, stream: Stream) -> Things:
@@ -70,12 +68,11 @@ def resize(things: Things, stream: Stream) -> Things:
 
 def flip(things: Things, axes: str) -> Things:
     """Left and right exchanged ("x"), top and bottom ("y"), both ("xy") or nothing ("")."""
-    flipped = []
-    for thing in things:
-        x = 1 - thing.x if "x" in axes else thing.x
-        y = 1 - thing.y if "y" in axes else thing.y
-        flipped.append(replace(thing, x=x, y=y))
-    return tuple(flipped)
+    if "x" in axes:
+        things = tuple(replace(thing, x=1 - thing.x) for thing in things)
+    if "y" in axes:
+        things = tuple(replace(thing, y=1 - thing.y) for thing in things)
+    return things
 
 
 def mirror(things: Things, stream: Stream) -> Things:
@@ -90,8 +87,7 @@ def transpose(things: Things, stream: Stream) -> Things:
 
 
 def exchange(things: Things, stream: Stream) -> Things | None:
-    """Two of different kinds, each in the other's place; None: they are alike, or overlap others
-    there."""
+    """Two of different kinds, each in the other's place; None: they are alike, or clash there."""
     i = stream.below(len(things))
     j = stream.below(len(things))
     if things[i].name == things[j].name:
@@ -100,9 +96,8 @@ def exchange(things: Things, stream: Stream) -> Things | None:
     spots[i], spots[j] = spots[j], spots[i]
     things = place(things, spots)
     spots = spots_of(things)
-    for k, (x, y, size) in enumerate(spots):
-        if clash(x, y, size, spots[:k]):
-            return None
+    if any(clash(*spot, spots[:k]) for k, spot in enumerate(spots)):
+        return None
     return things
 
 
@@ -116,8 +111,7 @@ def move(things: Things, stream: Stream) -> Things | None:
 
 
 def stand_around(things: Things, stream: Stream) -> list[Things | None]:
-    """The first left of, right of, above and below the second, nothing else being true of the two;
-    a third anywhere."""
+    """The first left of, right of, above and below the second and nothing else; a third anywhere."""
     ways: list[Things | None] = []
     for upright, sign in ((False, -1), (False, 1), (True, -1), (True, 1)):
         middle = stream.uniform(*MIDDLE)
@@ -144,11 +138,9 @@ class Stage:
             vendors = tuple(vendor for vendor in about if about[vendor]["training"])
         check(names, vendors, pairs, counts)
         self.restyle = restyle
-        self.vendors = {}
-        for name in names:
-            styles = tuple(vendor for vendor in vendors if name not in about[vendor]["missing"])
-            if styles:
-                self.vendors[name] = styles
+        styles = {name: tuple(vendor for vendor in vendors if name not in about[vendor]["missing"])
+                  for name in names}
+        self.vendors = {name: styles[name] for name in names if styles[name]}
         self.names = tuple(self.vendors)
         self.shares = shares_of(counts, pairs)
         self._choose_pairs(pairs)
@@ -158,17 +150,10 @@ class Stage:
                              "more of them in a scene")
 
     def _choose_pairs(self, pairs: str) -> None:
-        """self.pairs: those that each scene takes two of its kinds from, None for any; self.apart:
-        that never meet."""
-        unseen = []
-        control = []
-        for i, b in enumerate(self.names):
-            for a in self.names[:i]:
-                number = pair_class(a, b)
-                if number == 0:
-                    unseen.append((a, b))
-                elif number == 1:
-                    control.append((a, b))
+        """self.pairs: those that scenes take two of their kinds from, or None; self.apart: never."""
+        couples = [(a, b) for i, b in enumerate(self.names) for a in self.names[:i]]
+        unseen = [couple for couple in couples if pair_class(*couple) == 0]
+        control = [couple for couple in couples if pair_class(*couple) == 1]
         self.pairs: list[tuple[str, str]] | None = None
         self.apart = set(map(frozenset, unseen))
         if pairs == "seen":
@@ -209,9 +194,8 @@ class Stage:
               crowded: bool = False) -> Scene:
         """A scene on a background.
 
-        repeats: how many of each kind, drawn by default. roomy: each object stands where it could
-            as well
-            be big
+        repeats: how many of each kind, drawn by default
+        roomy: each object stands where it could as well be big
         crowded: anywhere, margins of places too, and often all in one half or in a line
         """
         repeats = repeats or self.repeats(stream)
@@ -276,16 +260,12 @@ class Stage:
         rest = {thing.name for thing in things} - {old}
         if new == old or new in rest or self._meets_apart(new, rest):
             return None
-        renamed = []
-        for thing in things:
-            if thing.name == old:
-                thing = replace(thing, name=new, vendor=self.style(new, stream))
-            renamed.append(thing)
-        return tuple(renamed)
+        return tuple(
+            replace(thing, name=new, vendor=self.style(new, stream)) if thing.name == old else thing
+            for thing in things)
 
     def recount(self, things: Things, stream: Stream) -> Things | None:
-        """One more or one less of a kind that stays, accepted so rarely that scenes keep their
-        shares (Metropolis)."""
+        """One more or one less of a kind that stays; by Metropolis scenes keep their shares."""
         counts = Counter(thing.name for thing in things)
         share = self._share(counts)
         more = stream.chance(0.5)
@@ -311,8 +291,7 @@ class Stage:
         return self.shares.get(repeats, 0.0)
 
     def family(self, kind: str, stream: Stream, most: int = 0) -> list[Scene] | None:
-        """A family's scenes: same kinds and background, other in `kind`; None: it failed. most: how
-        many objects."""
+        """A family's scenes, of `most` objects; None: it failed."""
         number = most or 3
         if kind == "count":
             number -= 1
@@ -326,12 +305,9 @@ class Stage:
             "count": self._counts,
         }
         family = ways.get(kind, self._mixture)(first.objects, stream)
-        scenes = []
-        for things in family:
-            if not things:
-                return None
-            scenes.append(replace(first, objects=things))
-        return scenes
+        if not all(family):
+            return None
+        return [replace(first, objects=things) for things in family if things]
 
     @staticmethod
     def _sizes(things: Things, stream: Stream) -> list[Things | None]:
@@ -341,8 +317,7 @@ class Stage:
         family: list[Things | None] = []
         for way in stream.shuffle(range(2 ** len(things)))[:4]:
             sizes = [big[i] if way >> i & 1 else small[i] for i in range(len(things))]
-            resized = [replace(thing, size=size) for thing, size in zip(things, sizes)]
-            family.append(tuple(resized))
+            family.append(tuple(replace(thing, size=size) for thing, size in zip(things, sizes)))
         return family
 
     @staticmethod
@@ -365,8 +340,8 @@ class Stage:
         x, y, _ = spots[0]
         family: list[Things | None] = [things]
         for thing, big in more:
-            size = draw_size(stream, big)
-            family.append((*things, self.thing(thing.name, x, y, size, stream)))
+            new = self.thing(thing.name, x, y, draw_size(stream, big), stream)
+            family.append((*things, new))
         return family
 
     @staticmethod
