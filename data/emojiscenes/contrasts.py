@@ -78,7 +78,7 @@ def alone(stage: Stage, stream: Stream) -> TwoScenes:
 
 def coloured(stage: Stage, stream: Stream) -> TwoScenes:
     """Two objects, one of which has two colours: its own, the other's, the background's, any."""
-    scene = _pair(stage, stream, (None, None))
+    scene = _pair(stage, stream)
     if scene is None:
         return None
     thing, partner = scene.objects
@@ -119,7 +119,7 @@ def name_colour(scene: Scene, stream: Stream) -> Form | None:
 
 def replaced(stage: Stage, stream: Stream) -> TwoScenes:
     """Two objects, and something else in place of one of them, in half of the pairs its like."""
-    scene = _pair(stage, stream, (None, None))
+    scene = _pair(stage, stream)
     if scene is None:
         return None
     old = stream.pick(scene.objects).name
@@ -135,7 +135,7 @@ def replaced(stage: Stage, stream: Stream) -> TwoScenes:
 
 def exchanged(stage: Stage, stream: Stream) -> TwoScenes:
     """Two objects, and the two in each other's place."""
-    scene = _pair(stage, stream, (None, None))
+    scene = _pair(stage, stream)
     if scene is None:
         return None
     a, b = scene.objects
@@ -151,7 +151,7 @@ def relate(scene: Scene, stream: Stream) -> Form | None:
     return Relation(Noun(a.name), stream.pick(kinds), Noun(b.name))
 
 
-def _pair(stage: Stage, stream: Stream, bounds: tuple) -> Scene | None:
+def _pair(stage: Stage, stream: Stream, bounds: tuple = (None, None)) -> Scene | None:
     """Two objects of different kinds within bounds of x and y; None: no room."""
     sizes = [draw_size(stream, stream.chance(0.5)) for _ in range(2)]
     spots = layout(stream, sizes, bounds=bounds)

@@ -420,8 +420,11 @@ def changes(form: Form | Noun, kind: str, names: Collection[str] = ()) -> list:
         case "background", Background():
             return [Background(colour) for colour in COLOURS if colour != form.colour]
         case _, All(parts):
-            return [All((*parts[:i], new, *parts[i + 1:]))
-                    for i, part in enumerate(parts) for new in changes(part, kind, names)]
+            forms = []
+            for i, part in enumerate(parts):
+                for new in changes(part, kind, names):
+                    forms.append(All((*parts[:i], new, *parts[i + 1:])))
+            return forms
     return _changes_of_fields(form, kind, names)
 
 

@@ -6,8 +6,7 @@ from emojiscenes.language import Object
 from emojiscenes.stream import Stream
 
 SMALL, BIG = (0.21, 0.27), (0.36, 0.42)        # clear of the margins of `language.SIZES`
-# centres keep clear of the margins of `language.PLACES`
-LOW, MIDDLE = 0.37, (0.45, 0.55)
+LOW, MIDDLE = 0.37, (0.45, 0.55)               # centres: clear of the margins of `language.PLACES`
 OVERLAP = 0.1                                  # at most, of the smaller square
 TRIES = 30                                     # whole layouts before there is no room
 SPOTS = 10                                     # tries for each object of a layout
@@ -80,8 +79,7 @@ def _find_spot(stream: Stream, size: float, spots: Sequence[Spot],
 
 
 def place(things: Things, spots: Sequence[tuple[float, ...]]) -> Things:
-    """The things at other spots, (x, y) or (x, y, size) each, moved inside where one would stick
-    out."""
+    """The things at other spots, (x, y) or (x, y, size), moved inside where one would stick out."""
     moved = []
     for thing, spot in zip(things, spots):
         x = _inside(spot[0], thing.size)

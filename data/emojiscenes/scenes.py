@@ -123,23 +123,16 @@ class Scenes:
 
     def draw(self, index: int) -> Drawn:
         """A scene and a true caption (but for noise)."""
-        if self._is_sibling(index // 2):
-            example = self._sibling(index)
+        group = index // 2
+        if int((group + 1) * self.siblings + 1e-9) > int(group * self.siblings + 1e-9):
+            if self.sibling_pairs:
+                group %= self.sibling_pairs
+            example = self._siblings(group)[index % 2]
         else:
             example = self._single(index)
         if any(self.noise):
             return self._spoil(example)
         return example
-
-    def _is_sibling(self, group: int) -> bool:
-        """Whether the neighbours 2 * group and 2 * group + 1 are a minimal pair: evenly spread."""
-        return int((group + 1) * self.siblings + 1e-9) > int(group * self.siblings + 1e-9)
-
-    def _sibling(self, index: int) -> Drawn:
-        group = index // 2
-        if self.sibling_pairs:
-            group %= self.sibling_pairs
-        return self._siblings(group)[index % 2]
 
     def _single(self, index: int) -> Drawn:
         stream = Stream(self.split, self.seed, index)
@@ -204,10 +197,9 @@ class Scenes:
     def minimal_pair(self, index: int, kind: str, one_half: bool = False) -> tuple[Drawn, Drawn]:
         """Two scenes that differ in one thing of a kind of KINDS, in any order.
 
-        Each has a sentence that is true of it alone.
-        The sentences are said alike. Outside training neither is a caption of training.
-        one_half: of a relation, whose objects both stand on one side of the middle, see
-            `in_one_half`
+        Each has a sentence that is true of it alone, said alike; outside training neither is a
+        caption of training.
+        one_half: of a relation, whose objects stand on one side of the middle, see `in_one_half`
         """
         if kind not in KINDS:
             raise ValueError(f"no kind of change {kind!r}; there are {', '.join(KINDS)}")
@@ -236,21 +228,18 @@ class Scenes:
         training = self.split == "train"
         for _ in range(VOICES):
             voice = stream.below(WORDING)
-            texts = (render(form, Stream(voice)), render(foil, Stream(voice)))
-            if all((split_of(text) == "train") == training for text in texts):
+            splits = {split_of(render(part, Stream(voice))) for part in (form, foil)}
+            if splits == {"train"} if training else "train" not in splits:
                 return voice
         return None
 
     def _minimal(self, stream: Stream, kind: str, foils: str, specific: bool, axis: str = "",
                  crowded: bool = False) -> Iterator[tuple[Scene, Scene, Form, Form]]:
-        """Endless: two scenes that differ in one thing of a kind, each with a form that is false of
-        the other.
+        """Endless: two scenes that differ in one thing, each with a form that is false of the other.
 
-        kind: of KINDS or CONTRASTS
-        foils: how the forms differ, see `grammar.changes`
+        kind: of KINDS or CONTRASTS. foils: how the forms differ, see `grammar.changes`
         axis: the scenes are each other's mirror image along it
-        crowded: often all objects stand in one half of the image, so that the half does not tell
-            the relation
+        crowded: often all objects stand in one half, so that the half does not tell the relation
         """
         for first, second in self._scene_pairs(stream, kind, axis, crowded):
             if kind in CONTRASTS:
@@ -260,10 +249,8 @@ class Scenes:
             if form is None:
                 continue
             names = _names(second) - _names(first)
-            candidates = []
-            for foil in changes(form, foils, names):
-                if holds(foil, second) and holds(foil, first) is False:
-                    candidates.append(foil)
+            candidates = [foil for foil in changes(form, foils, names)
+                          if holds(foil, second) and holds(foil, first) is False]
             if candidates and holds(form, second) is False:
                 yield first, second, form, stream.pick(candidates)
 
@@ -336,10 +323,7 @@ class Scenes:
 
     def _word_siblings(self, candidate: tuple[Scene, Scene, Form, Form], stream: Stream, group: int,
                        kind: str, direction: str) -> list[Drawn] | None:
-        """Siblings with captions of this split, which say one direction alone if there is one.
-
-        None: not found.
-        """
+        """Siblings with captions of this split, which say the direction alone; None: not found."""
         first, second, form, foil = candidate
         say = CONTRASTS[kind].say if kind in CONTRASTS else render
         for _ in range(VOICES):
@@ -348,21 +332,14 @@ class Scenes:
             for id, scene, part, voice in zip(range(2), (first, second), (form, foil), voices):
                 text = say(part, Stream(voice))
                 pair.append(Drawn(scene, part, text, 2 * group + id, voice, kind))
-            if all(self._fits_lesson(example.text, direction) for example in pair):
+            if {split_of(example.text) for example in pair} != {self.split}:
+                continue
+            if not direction or all(directions(example.text) == {direction} for example in pair):
                 return pair
         return None
 
-    def _fits_lesson(self, text: str, direction: str) -> bool:
-        """Whether a caption is of this split, and says a direction alone, if there is one."""
-        if split_of(text) != self.split:
-            return False
-        return not direction or directions(text) == {direction}
-
     def _spoil(self, example: Drawn) -> Drawn:
-        """Perhaps with another caption.
-
-        Its form is that of the sentence; with words missing, of the whole sentence.
-        """
+        """Perhaps with another caption, and its form; with words missing, of the whole one."""
         stream = Stream(self.split, self.seed, "noise", example.id)
         point = stream.random()
         wrong, missing, foreign = self.noise
@@ -416,8 +393,7 @@ def _names(scene: Scene) -> set[str]:
 
 
 def in_one_half(form: Form, scene: Scene) -> bool:
-    """Whether the objects of each relation stand on one side of the middle: where one stands says
-    nothing of it."""
+    """Whether the objects of each relation stand on one side of the middle."""
     if isinstance(form, All):
         return all(in_one_half(part, scene) for part in form.parts)
     if not isinstance(form, Relation):
@@ -429,13 +405,12 @@ def in_one_half(form: Form, scene: Scene) -> bool:
 
 
 def truth(examples: Sequence[Drawn]) -> np.ndarray:
-    """Which captions are true of which scenes: bool (b, b), caption by scene. Its own scene always
-    counts."""
+    """Which captions are true of which scenes, each of its own: bool (b, b), caption by scene."""
     present = [_names(example.scene) for example in examples]
     table = np.eye(len(examples), dtype=bool)
     for i, example in enumerate(examples):
         names = needs(example.form)
         for j, rival in enumerate(examples):
-            if names <= present[j] and holds(example.form, rival.scene) is True:
+            if names <= present[j] and holds(example.form, rival.scene):
                 table[i, j] = True
     return table

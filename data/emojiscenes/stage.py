@@ -1,5 +1,5 @@
 """The stage: scenes without captions, and the changes that make one scene another."""
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -138,9 +138,11 @@ class Stage:
             vendors = tuple(vendor for vendor in about if about[vendor]["training"])
         check(names, vendors, pairs, counts)
         self.restyle = restyle
-        styles = {name: tuple(vendor for vendor in vendors if name not in about[vendor]["missing"])
-                  for name in names}
-        self.vendors = {name: styles[name] for name in names if styles[name]}
+        self.vendors = {}
+        for name in names:
+            styles = tuple(vendor for vendor in vendors if name not in about[vendor]["missing"])
+            if styles:
+                self.vendors[name] = styles
         self.names = tuple(self.vendors)
         self.shares = shares_of(counts, pairs)
         self._choose_pairs(pairs)
@@ -151,9 +153,12 @@ class Stage:
 
     def _choose_pairs(self, pairs: str) -> None:
         """self.pairs: those that scenes take two of their kinds from, or None; self.apart: never."""
-        couples = [(a, b) for i, b in enumerate(self.names) for a in self.names[:i]]
-        unseen = [couple for couple in couples if pair_class(*couple) == 0]
-        control = [couple for couple in couples if pair_class(*couple) == 1]
+        classes: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        for i, b in enumerate(self.names):
+            for a in self.names[:i]:
+                classes[pair_class(a, b)].append((a, b))
+        unseen = classes[0]
+        control = classes[1]
         self.pairs: list[tuple[str, str]] | None = None
         self.apart = set(map(frozenset, unseen))
         if pairs == "seen":
@@ -260,9 +265,12 @@ class Stage:
         rest = {thing.name for thing in things} - {old}
         if new == old or new in rest or self._meets_apart(new, rest):
             return None
-        return tuple(
-            replace(thing, name=new, vendor=self.style(new, stream)) if thing.name == old else thing
-            for thing in things)
+        renamed = []
+        for thing in things:
+            if thing.name == old:
+                thing = replace(thing, name=new, vendor=self.style(new, stream))
+            renamed.append(thing)
+        return tuple(renamed)
 
     def recount(self, things: Things, stream: Stream) -> Things | None:
         """One more or one less of a kind that stays; by Metropolis scenes keep their shares."""

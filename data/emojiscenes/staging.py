@@ -157,8 +157,12 @@ def point(thing: Object, things: Sequence[Object], stream: Stream) -> tuple[Expr
 
 def _relations_of(thing: Object, things: Sequence[Object]) -> list[tuple[str, str]]:
     """How a thing stands to others of other kinds: relation and name."""
-    return [(way, partner.name) for partner in things for way in RELATIONS
-            if partner.name != thing.name and related(thing, way, partner)]
+    relations = []
+    for partner in things:
+        for way in RELATIONS:
+            if partner.name != thing.name and related(thing, way, partner):
+                relations.append((way, partner.name))
+    return relations
 
 
 # boxes
@@ -171,7 +175,10 @@ def box_of(thing: Object) -> Box:
 
 def propose(scene: Scene, name: str, stream: Stream) -> tuple[Box, ...]:
     """Loose boxes of everything, two things of that name in part and joined, and of nothing."""
-    boxes = [_loosen(box_of(thing), stream) for thing in scene.objects for _ in range(2)]
+    boxes = []
+    for thing in scene.objects:
+        boxes.append(_loosen(box_of(thing), stream))
+        boxes.append(_loosen(box_of(thing), stream))
     first, second = [box_of(thing) for thing in scene.objects if thing.name == name][:2]
     boxes.append(_part_of(first, stream))
     boxes.append(_part_of(second, stream))
