@@ -32,7 +32,7 @@ TABLES = ("seconds", "versions", "config", "map", "test", "baselines", "chance",
           "counts", "plain", "families", "start", "validation")
 KINDS = dict.fromkeys(TEXTS, str) | dict.fromkeys(TABLES, dict)
 NUMBERS = ("seed", "seconds", "test", "baselines", "chance", "intervals", "counts", "plain",
-           "families", "start", "validation", "rerank_plus_weight", "rerank_gain", "among", "step")
+           "families", "start", "validation", "rerank_plus_weight", "among", "step")
 RENAMED = {"exam_seed": "scenes_seed"}         # keys of older reports, and what they are called now
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
 FEW = 1000                            # steps; `tiny` takes 1,900, and 1,250 for a task of scenes

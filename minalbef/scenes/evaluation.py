@@ -35,7 +35,7 @@ def evaluate_scenes(run: Run, seed: int = 0, size: float = 1.0, split: str = "te
     split: "validation" while you tune
 
     plain: scenes of 2 or 3 objects, in blocks of `among`, at least one block. families: four scenes
-    of the same objects, ranked among themselves, and by the kind of their difference.
+    of the same objects, ranked among themselves.
     itc, rerank, rerank_plus: see `recalls`, among the ten best. The weight of similarity in
     rerank_plus and `itm_threshold` are tuned on validation scenes.
     stress: sentences unlike those of training, by kind; see `stress_values`
@@ -43,7 +43,6 @@ def evaluate_scenes(run: Run, seed: int = 0, size: float = 1.0, split: str = "te
     """
     weight, threshold = calibrate(run, seed, size)
     values = ranking_values(run, weight, seed, size, split, among)
-    values["rerank_gain"] = rerank_gain(values["plain"])
     values |= match_values(run, threshold, seed, size, split)
     values["stress"] = stress_values(run, threshold, seed, size, split)
     values |= masked_words(run, plain(run, split, seed, 400 * size))
@@ -110,11 +109,8 @@ def ranking_values(run: Run, weight: float, seed: int, size: float, split: str, 
         figures = recalls(compete(run, scenes, 4), weight)
         return {name: in_families(value) for name, value in figures.items()}
 
-    group = families(run, split, seed, 500 * size)
     values: dict[str, Any] = {"plain": plain_recall(2000, among, ks=(1, 5, 10))}
-    values["families"] = family_recall(group)
-    kinds = [scene.kind for scene in group]
-    values["families"]["by_kind"] = kinds_apart(values["families"], kinds)
+    values["families"] = family_recall(families(run, split, seed, 500 * size))
     values["unseen_style"] = plain_recall(1000, vendors=UNSEEN)
     unseen = families(run, split, seed, 250 * size, vendors=UNSEEN)
     values["unseen_style"]["families"] = family_recall(unseen)
@@ -184,22 +180,6 @@ def objects_shared(scenes: Sequence[Drawn]) -> Tensor:
         image = questions.object_names(example.scene)
         rows.append([len(image & text) / len(image | text) for text in captions])
     return torch.tensor(rows)
-
-
-def kinds_apart(values: dict[str, Clusters], kinds: Sequence[str]
-                ) -> dict[str, dict[str, Clusters]]:
-    """Samples by name -> by kind, then by name."""
-    samples_by_kind: dict[str, dict[str, Clusters]] = {kind: {} for kind in kinds}
-    for name, samples in values.items():
-        for kind, part in by_kind(samples, kinds).items():
-            samples_by_kind[kind][name] = part
-    return samples_by_kind
-
-
-def rerank_gain(values: dict[str, Tensor]) -> Tensor:
-    """What re-ranking adds to R@1, as the mean of both directions: one sample per query."""
-    gains = [values[f"rerank_{way}_r1"] - values[f"itc_{way}_r1"] for way in ("i2t", "t2i")]
-    return sum(gains, torch.zeros_like(gains[0])) / 2
 
 
 # match or not

@@ -42,6 +42,14 @@ class TaskModule(Trainable, Protocol):
         """
 
 
+def mean_figures(*names: str) -> Callable[[dict, dict], dict[str, float]]:
+    """A Task's `validation_figures`: the means of these samples; the first selects the weights."""
+    def figures(samples: dict, more: dict) -> dict[str, float]:
+        return {name: samples[name].mean().item() for name in names}
+
+    return figures
+
+
 def plain_record(image: Source, second: Source, text: str, id: int) -> Record:
     """An image and a caption, the record of most tasks; the second image is not used."""
     return Record(image, text, id)
