@@ -184,7 +184,7 @@ def _related_units(units: list[_Unit], stream: Stream, force: bool
     a, b = single[:2]
     x = stream.pick(a.things)
     y = stream.pick(b.things)
-    kinds = [kind for kind in language.RELATIONS if language.related(x, kind, y)]
+    kinds = language.relations_of(x, y)
     if not kinds:
         return None
     a.things = [x]
@@ -234,7 +234,7 @@ def _add_sizes(units: list[_Unit], stream: Stream, room: int, about: str) -> int
 
 
 def render(form: Form, stream: Stream) -> str:
-    """Lower-case English. Equal streams choose equal phrases: a foil differs in its change alone."""
+    """Lower-case English. Equal streams choose equal phrases: a foil has one change."""
     parts = form.parts if isinstance(form, All) else (form,)
     grounds = [part.colour for part in parts if isinstance(part, Background)]
     facts = [part for part in parts if not isinstance(part, Background)]

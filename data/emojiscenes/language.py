@@ -213,13 +213,26 @@ def related(a: Object, kind: str, b: Object) -> bool | None:
     return False
 
 
+def names_of(things: Iterable[Object]) -> set[str]:
+    """The kinds of things."""
+    return {thing.name for thing in things}
+
+
+def relations_of(a: Object, b: Object) -> list[str]:
+    """The relations in which thing a stands to thing b."""
+    return [kind for kind in RELATIONS if related(a, kind, b)]
+
+
 def visible(scene: Scene) -> tuple[Object, ...]:
     """The things whose centre no curtain hides."""
     if not scene.curtain:
         return scene.objects
     x0, y0, x1, y1 = scene.curtain
-    return tuple(thing for thing in scene.objects
-                 if not (x0 <= thing.x <= x1 and y0 <= thing.y <= y1))
+    things = []
+    for thing in scene.objects:
+        if not (x0 <= thing.x <= x1 and y0 <= thing.y <= y1):
+            things.append(thing)
+    return tuple(things)
 
 
 def holds(form: Form, scene: Scene) -> bool | None:

@@ -21,6 +21,11 @@ def draw_size(stream: Stream, big: bool) -> float:
     return stream.uniform(*(BIG if big else SMALL))
 
 
+def draw_sizes(stream: Stream, number: int) -> list[float]:
+    """Sizes, each big or small."""
+    return [draw_size(stream, stream.chance(0.5)) for _ in range(number)]
+
+
 def draw_coordinate(stream: Stream, size: float, bounds: Bounds = None) -> float:
     """Low, in the middle or high, or anywhere within bounds; the square stays inside the image."""
     if bounds:

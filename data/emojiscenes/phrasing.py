@@ -78,8 +78,8 @@ def make_form(things: Sequence[Object], stream: Stream, kinds: tuple[str, ...],
 
 
 def _make_relation(a: Object, b: Object, stream: Stream) -> Relation:
-    ways = [way for way in language.RELATIONS if language.related(a, way, b)]
-    return Relation(Noun(a.name), stream.pick(ways or _RELATIONS), Noun(b.name))
+    kind = stream.pick(language.relations_of(a, b) or _RELATIONS)
+    return Relation(Noun(a.name), kind, Noun(b.name))
 
 
 def place_of(thing: Object, stream: Stream) -> str:

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from emojiscenes import phrasing, staging
 from emojiscenes.grammar import COLOURS
-from emojiscenes.language import PLACES, Form, Object, Scene
+from emojiscenes.language import PLACES, Form, Object, Scene, names_of
 from emojiscenes.layout import BIG, draw_size, layout, spots_of
 from emojiscenes.painting import object_names
 from emojiscenes.scenes import Drawn, Scenes, split_of
@@ -177,8 +177,14 @@ class Problems:
                 ground = scenes[0]
                 scenes[1] = replace(scenes[1], background=ground.background, shade=ground.shade)
             square = self._latin_square(scenes, stream)
-            if square:
-                return self._judged(scenes, square, stream, number)
+            if square is None:
+                continue
+            problems = []
+            for row in stream.shuffle(square):
+                form, text = square[row]
+                for i, (scene, label) in enumerate(zip(scenes, row)):
+                    problems.append(Judged(scene, form, text, label, 3 * number + i))
+            return problems
 
     def _latin_square(self, scenes: list[Scene], stream: Stream) -> Statements | None:
         """Three statements by their labels in three scenes, each label once in each; None: not
@@ -201,16 +207,6 @@ class Problems:
             if all(row in statements for row in square):
                 return {row: statements[row] for row in square}
         return None
-
-    @staticmethod
-    def _judged(scenes: list[Scene], square: Statements, stream: Stream, number: int
-                ) -> list[Judged]:
-        problems = []
-        for row in stream.shuffle(square):
-            form, text = square[row]
-            for i, (scene, label) in enumerate(zip(scenes, row)):
-                problems.append(Judged(scene, form, text, label, 3 * number + i))
-        return problems
 
     def _state(self, form: Form, stream: Stream) -> str | None:
         """A statement of this split; None: none found."""
@@ -258,7 +254,7 @@ class Problems:
             if not second:
                 continue
             things = first.objects + second.objects
-            if kind == "compare" and len({thing.name for thing in things}) == 1:
+            if kind == "compare" and len(names_of(things)) == 1:
                 continue
             problems = self._ask(kind, (first, second), stream, number)
             if problems:
@@ -344,8 +340,18 @@ class Problems:
                 continue
             second = replace(first, objects=things)
             aims = self._aims(first, second, stream) + self._aims(second, first, stream)
-            if len(aims) == 4:
-                return self._pointed(aims, first, stream, number)
+            if len(aims) < 4:
+                continue
+            proposals = {}
+            for scene, thing, _, _ in aims:
+                proposals[scene] = staging.propose(scene, thing.name, stream)
+            problems = []
+            for scene, thing, expression, text in aims:
+                id = 2 * number + (0 if scene is first else 1)
+                target = scene.objects.index(thing)
+                problems.append(Pointed(scene, expression, text, target, staging.box_of(thing),
+                                        proposals[scene], id))
+            return problems
 
     def _aims(self, scene: Scene, rival: Scene, stream: Stream) -> list[Aim]:
         """Expressions for two things of one kind, as far as they are found."""
@@ -360,19 +366,6 @@ class Problems:
                     aims.append((scene, thing, expression, text))
                     break
         return aims
-
-    @staticmethod
-    def _pointed(aims: list[Aim], first: Scene, stream: Stream, number: int) -> list[Pointed]:
-        proposals = {}
-        for scene, thing, _, _ in aims:
-            proposals[scene] = staging.propose(scene, thing.name, stream)
-        problems = []
-        for scene, thing, expression, text in aims:
-            id = 2 * number + (0 if scene is first else 1)
-            target = scene.objects.index(thing)
-            problems.append(Pointed(scene, expression, text, target, staging.box_of(thing),
-                                    proposals[scene], id))
-        return problems
 
     def _rearrange(self, scene: Scene, stream: Stream) -> tuple[Object, ...] | None:
         """The same kinds of things, elsewhere, in other sizes and drawings; None: no room."""
@@ -406,11 +399,11 @@ class Problems:
 
 def _alike(things: Sequence[Object]) -> list[Object]:
     """The things of the first kind of which there are several."""
-    for thing in things:
-        group = [candidate for candidate in things if candidate.name == thing.name]
-        if len(group) > 1:
-            return group
-    raise AssertionError("every scene of grounding has two things of one kind")
+    group: list[Object] = []
+    while len(group) < 2:
+        group = [thing for thing in things if thing.name == things[0].name]
+        things = things[1:]
+    return group
 
 
 def annotators(question: phrasing.Question, right: str, stream: Stream) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from emojiscenes.contrasts import CONTRASTS
 from emojiscenes.grammar import KINDS, caption, changes, directions, make_foil, render
-from emojiscenes.language import RELATIONS, All, Form, Relation, Scene, holds, needs
+from emojiscenes.language import RELATIONS, All, Form, Relation, Scene, holds, names_of, needs
 from emojiscenes.painting import other_objects, paint
 from emojiscenes.stage import Stage, flip
 from emojiscenes.stream import Stream
@@ -137,8 +137,7 @@ class Scenes:
     def _single(self, index: int) -> Drawn:
         stream = Stream(self.split, self.seed, index)
         example = None
-        # a scene of three like things has few captions, perhaps none for a small split
-        while not example:
+        while not example:                   # three like things may have no caption in this split
             example = self._caption(self.stage.scene(stream), stream, index, self.specific)
         return example
 
@@ -162,11 +161,11 @@ class Scenes:
         if most:
             seed.append(most)
         stream = Stream(*seed)
-        while True:
+        family = None
+        while not family:
             scenes = self.stage.family(kind, stream, most)
             family = self._tell_apart(scenes, stream, 4 * index, kind) if scenes else None
-            if family:
-                return family
+        return family
 
     def captions(self, example: Drawn, number: int, rivals: Sequence[Scene] = ()) -> list[Drawn]:
         """The same with so many different captions of this split, its own first.
@@ -207,21 +206,15 @@ class Scenes:
         if one_half:
             seed.append("one half")
         stream = Stream(*seed, index)
+        voice = None
         candidates = self._minimal(stream, kind, kind, self.specific, crowded=one_half)
-        for first, second, form, foil in candidates:
-            if one_half and not (in_one_half(form, first) and in_one_half(foil, second)):
-                continue
-            voice = self._voice(form, foil, stream)
-            if voice is None:
-                continue
-            text = render(form, Stream(voice))
-            foil_text = render(foil, Stream(voice))
-            pair = (Drawn(first, form, text, index, voice, kind),
-                    Drawn(second, foil, foil_text, index, voice, kind))
-            if stream.chance(0.5):
-                return pair[::-1]
-            return pair
-        raise AssertionError("candidates never end")
+        while voice is None:
+            first, second, form, foil = next(candidates)
+            if not one_half or in_one_half(form, first) and in_one_half(foil, second):
+                voice = self._voice(form, foil, stream)
+        pair = (Drawn(first, form, render(form, Stream(voice)), index, voice, kind),
+                Drawn(second, foil, render(foil, Stream(voice)), index, voice, kind))
+        return pair[::-1] if stream.chance(0.5) else pair
 
     def _voice(self, form: Form, foil: Form, stream: Stream) -> int | None:
         """A wording in which both sentences may stand in this split; None: none found."""
@@ -235,7 +228,7 @@ class Scenes:
 
     def _minimal(self, stream: Stream, kind: str, foils: str, specific: bool, axis: str = "",
                  crowded: bool = False) -> Iterator[tuple[Scene, Scene, Form, Form]]:
-        """Endless: two scenes that differ in one thing, each with a form that is false of the other.
+        """Endless: two scenes that differ in one thing, each with a form false of the other.
 
         kind: of KINDS or CONTRASTS. foils: how the forms differ, see `grammar.changes`
         axis: the scenes are each other's mirror image along it
@@ -248,9 +241,11 @@ class Scenes:
                 form = caption(first, stream, specific, kind)
             if form is None:
                 continue
-            names = _names(second) - _names(first)
-            candidates = [foil for foil in changes(form, foils, names)
-                          if holds(foil, second) and holds(foil, first) is False]
+            names = names_of(second.objects) - names_of(first.objects)
+            candidates = []
+            for foil in changes(form, foils, names):
+                if holds(foil, second) and holds(foil, first) is False:
+                    candidates.append(foil)
             if candidates and holds(form, second) is False:
                 yield first, second, form, stream.pick(candidates)
 
@@ -304,22 +299,18 @@ class Scenes:
     def _siblings(self, group: int) -> list[Drawn]:
         """Two scenes that differ in one thing, each with a caption that is false of the other."""
         stream = Stream(self.split, self.seed, "siblings", self.lesson, group)
-        if self.lesson:
-            kind = "relation"
-            direction = lesson_direction(group, self.lesson_skew)
-        else:
-            kind = stream.pick(self.kinds)
-            direction = ""
+        direction = lesson_direction(group, self.lesson_skew) if self.lesson else ""
+        kind = "relation" if self.lesson else stream.pick(self.kinds)
         axis = RELATIONS[direction][0] if direction else ""
         foils = "direction" if kind == "relation" and not direction else kind
         if kind in CONTRASTS:
             foils = CONTRASTS[kind].foils
         crowded = kind == "relation" and not self.lesson
-        for candidate in self._minimal(stream, kind, foils, True, axis, crowded):
-            pair = self._word_siblings(candidate, stream, group, kind, direction)
-            if pair:
-                return pair
-        raise AssertionError("candidates never end")
+        candidates = self._minimal(stream, kind, foils, True, axis, crowded)
+        pair = None
+        while pair is None:
+            pair = self._word_siblings(next(candidates), stream, group, kind, direction)
+        return pair
 
     def _word_siblings(self, candidate: tuple[Scene, Scene, Form, Form], stream: Stream, group: int,
                        kind: str, direction: str) -> list[Drawn] | None:
@@ -388,10 +379,6 @@ def lesson_direction(group: int, skew: float) -> str:
     return ("left", "above")[(group - free_before) % 2]
 
 
-def _names(scene: Scene) -> set[str]:
-    return {thing.name for thing in scene.objects}
-
-
 def in_one_half(form: Form, scene: Scene) -> bool:
     """Whether the objects of each relation stand on one side of the middle."""
     if isinstance(form, All):
@@ -406,7 +393,7 @@ def in_one_half(form: Form, scene: Scene) -> bool:
 
 def truth(examples: Sequence[Drawn]) -> np.ndarray:
     """Which captions are true of which scenes, each of its own: bool (b, b), caption by scene."""
-    present = [_names(example.scene) for example in examples]
+    present = [names_of(example.scene.objects) for example in examples]
     table = np.eye(len(examples), dtype=bool)
     for i, example in enumerate(examples):
         names = needs(example.form)

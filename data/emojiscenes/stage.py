@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from emojiscenes.grammar import COLOURS, emoji
-from emojiscenes.language import Object, Scene
+from emojiscenes.language import Object, Scene, names_of
 from emojiscenes.layout import (
     BIG,
     MIDDLE,
@@ -13,6 +13,7 @@ from emojiscenes.layout import (
     clash,
     draw_coordinate,
     draw_size,
+    draw_sizes,
     layout,
     place,
     spots_of,
@@ -68,11 +69,12 @@ def resize(things: Things, stream: Stream) -> Things:
 
 def flip(things: Things, axes: str) -> Things:
     """Left and right exchanged ("x"), top and bottom ("y"), both ("xy") or nothing ("")."""
-    if "x" in axes:
-        things = tuple(replace(thing, x=1 - thing.x) for thing in things)
-    if "y" in axes:
-        things = tuple(replace(thing, y=1 - thing.y) for thing in things)
-    return things
+    flipped = []
+    for thing in things:
+        x = 1 - thing.x if "x" in axes else thing.x
+        y = 1 - thing.y if "y" in axes else thing.y
+        flipped.append(replace(thing, x=x, y=y))
+    return tuple(flipped)
 
 
 def mirror(things: Things, stream: Stream) -> Things:
@@ -111,7 +113,7 @@ def move(things: Things, stream: Stream) -> Things | None:
 
 
 def stand_around(things: Things, stream: Stream) -> list[Things | None]:
-    """The first left of, right of, above and below the second and nothing else; a third anywhere."""
+    """The first left of, right of, above and below the second alone; a third anywhere."""
     ways: list[Things | None] = []
     for upright, sign in ((False, -1), (False, 1), (True, -1), (True, 1)):
         middle = stream.uniform(*MIDDLE)
@@ -152,7 +154,7 @@ class Stage:
                              "more of them in a scene")
 
     def _choose_pairs(self, pairs: str) -> None:
-        """self.pairs: those that scenes take two of their kinds from, or None; self.apart: never."""
+        """self.pairs: each scene has one of these, if any; self.apart: these never meet."""
         classes: dict[int, list[tuple[str, str]]] = defaultdict(list)
         for i, b in enumerate(self.names):
             for a in self.names[:i]:
@@ -207,7 +209,7 @@ class Stage:
         names: list[str] = []
         for name, number in zip(self.kinds(stream, len(repeats)), repeats):
             names += [name] * number
-        sizes = [draw_size(stream, stream.chance(0.5)) for _ in names]
+        sizes = draw_sizes(stream, len(names))
         space = [BIG[1]] * len(names) if roomy else sizes
         spots = None
         while not spots:
@@ -262,7 +264,7 @@ class Stage:
 
     def put_in_place(self, things: Things, old: str, new: str, stream: Stream) -> Things | None:
         """All of the kind `old` become `new`; None where that may not meet the others."""
-        rest = {thing.name for thing in things} - {old}
+        rest = names_of(things) - {old}
         if new == old or new in rest or self._meets_apart(new, rest):
             return None
         renamed = []
@@ -391,9 +393,7 @@ def shares_of(counts: Sequence[float], pairs: str) -> dict[tuple[int, ...], floa
     """How often scenes have so many of each kind, by the shares of 1, 2, ... objects."""
     shares = {}
     for number, share in enumerate(counts, 1):
-        if not share:
-            continue
         for repeats, part in REPEATS[number].items():
-            if pairs == "seen" or len(repeats) > 1:
+            if share and (pairs == "seen" or len(repeats) > 1):
                 shares[repeats] = share * part
     return shares

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from emojiscenes.grammar import SAID, size_of, where
 from emojiscenes.language import (
-    RELATIONS,
     Form,
     Noun,
     Object,
@@ -13,6 +12,7 @@ from emojiscenes.language import (
     fits,
     holds,
     related,
+    relations_of,
     some,
     visible,
 )
@@ -126,8 +126,12 @@ def _denotes(expression: Expression, thing: Object, scene: Scene) -> bool | None
     value = fits(expression.a, thing)
     if not value:
         return value
-    return some(fits(expression.b, partner) and related(thing, expression.kind, partner)
-                for partner in scene.objects if partner is not thing)
+    values = []
+    for partner in scene.objects:
+        if partner is not thing:
+            fits_b = fits(expression.b, partner)
+            values.append(fits_b and related(thing, expression.kind, partner))
+    return some(values)
 
 
 def point(thing: Object, things: Sequence[Object], stream: Stream) -> tuple[Expression, str]:
@@ -159,9 +163,8 @@ def _relations_of(thing: Object, things: Sequence[Object]) -> list[tuple[str, st
     """How a thing stands to others of other kinds: relation and name."""
     relations = []
     for partner in things:
-        for way in RELATIONS:
-            if partner.name != thing.name and related(thing, way, partner):
-                relations.append((way, partner.name))
+        if partner.name != thing.name:
+            relations += [(way, partner.name) for way in relations_of(thing, partner)]
     return relations
 
 

@@ -22,7 +22,7 @@ from emojiscenes.language import (
     Scene,
     There,
 )
-from emojiscenes.layout import draw_size, layout
+from emojiscenes.layout import draw_sizes, layout
 from emojiscenes.stage import Stage, flip
 from emojiscenes.stream import Stream
 
@@ -84,7 +84,7 @@ def draw_pair(stage: Stage, stream: Stream,
     """
     while True:
         kinds = names or stage.kinds(stream, 2)
-        sizes = [draw_size(stream, stream.chance(0.5)) for _ in kinds]
+        sizes = draw_sizes(stream, 2)
         spots = layout(stream, sizes, bounds=bounds)
         if spots is None:
             continue
@@ -134,7 +134,7 @@ def ask_among_four(stage: Stage, stream: Stream) -> Contrast:
     while not kinds:
         scene = stage.scene(stream, (1, 1, 1, 1))
         first, second = scene.objects[:2]
-        kinds = [kind for kind in RELATIONS if language.related(first, kind, second)]
+        kinds = language.relations_of(first, second)
     kind = stream.pick(kinds)
     true = relate(first.name, kind, second.name)
     false = relate(first.name, OPPOSITE[kind], second.name)

@@ -92,7 +92,6 @@ class Task:
     candidates: str = ""                         # what to choose from: answers or boxes
     predict_needs: tuple[str, ...] = ()          # parts of ALBEF that must be trained
     text: str = "text"                           # what it calls its text, such as "question"
-    example: str = ""                            # a text, for the command line's help
 
     # made-up data, for bench
     # (image, second image, text, id) -> a record

@@ -1,9 +1,8 @@
 """VQA on scenes: one question about two similar scenes, with different answers."""
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from emojiscenes.phrasing import ASKED
 from emojiscenes.problems import Asked, answer_list
@@ -46,31 +45,23 @@ def baselines(draw: Draw) -> dict:
     its possible answers."""
     examples = draw("vqa", NUMBER)
     objects = sorted({thing.name for problem in examples for thing in problem.scene.objects})
-    constant, chance = torch.zeros(2, len(examples))
-    for kind in dict.fromkeys(problem.kind for problem in examples):
-        rows = [i for i, problem in enumerate(examples) if problem.kind == kind]
-        score_kind([examples[i] for i in rows], objects, rows, constant, chance)
+    scores = []                       # of each question's answers; all others score 0
+    totals: dict[str, Counter] = defaultdict(Counter)                # by kind
+    chance = []
+    for problem in examples:
+        score = {answer: agreement(answer, problem) for answer in problem.answers}
+        scores.append(score)
+        totals[problem.kind].update(score)
+        possible = options(problem, objects)
+        chance.append(sum(score.get(answer, 0) for answer in possible) / len(possible))
+    best = {kind: max(total, key=total.__getitem__) for kind, total in totals.items()}
+    constant = [score.get(best[p.kind], 0.0) for score, p in zip(scores, examples)]
     kinds = [problem.kind for problem in examples]
     figures = {}
     for name, samples in (("majority", constant), ("chance", chance)):
-        clusters = cluster(samples, "vqa")
+        clusters = cluster(torch.tensor(samples), "vqa")
         figures[name] = {"accuracy": clusters, **figures_by_kind(clusters, kinds)}
     return figures
-
-
-def score_kind(examples: Sequence[Asked], objects: Sequence[str], rows: list[int], constant: Tensor,
-               chance: Tensor) -> None:
-    """The two baselines on questions of one kind, into these rows of their samples, in place."""
-    totals: Counter = Counter()
-    scores = []                       # of each question's answers; all others score 0
-    for i, problem in zip(rows, examples):
-        score = {answer: agreement(answer, problem) for answer in dict.fromkeys(problem.answers)}
-        scores.append(score)
-        totals.update(score)
-        possible = options(problem, objects)
-        chance[i] = sum(score.get(answer, 0) for answer in possible) / len(possible)
-    best = max(totals, key=totals.__getitem__)
-    constant[rows] = torch.tensor([score.get(best, 0.0) for score in scores])
 
 
 SCENES = SceneTask(
@@ -79,7 +70,7 @@ SCENES = SceneTask(
     tests={"": SceneTest("vqa", NUMBER)},
     titles=(("VQA accuracy", "accuracy"),
             *((f"VQA accuracy, {kind}", f"by_kind.{kind}") for kind in ASKED)),
-    answers=listed_answers,
+    listed_answers=listed_answers,
     baselines=baselines,
     trained_baselines=BLIND,
 )
