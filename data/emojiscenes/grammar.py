@@ -143,8 +143,10 @@ def _units(scene: Scene, stream: Stream, specific: bool, about: str) -> list[_Un
         things = [thing for thing in scene.objects if thing.name == name]
         groups = [things]
         if len(things) > 1 and stream.chance(0.5):
-            groups = [[thing for thing in things if size_of(thing) == size] for size in OTHER_SIZE]
-        for group in filter(None, groups):
+            small = [thing for thing in things if size_of(thing) == "small"]
+            big = [thing for thing in things if size_of(thing) == "big"]
+            groups = [group for group in (small, big) if group]
+        for group in groups:
             counted = stream.chance(_chance_of_count(len(group), specific, about))
             noun = Noun(name, size_of(group[0]) if len(groups) > 1 else None)
             if not counted:
