@@ -2,6 +2,7 @@
 
 Which records are used, and the baseline that knows a scene's objects and nothing else.
 """
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -209,14 +210,10 @@ def match_values(run: Run, threshold: float, seed: int, size: float, split: str)
 
 def odds_by_kind(run: Run, pairs: Mapping[str, Sequence[tuple[Scene, str]]]) -> dict[str, Tensor]:
     """ITM's log-odds of pairs of scene and text: by kind (p,)."""
-    kinds = []
-    scenes = []
-    texts = []
+    kinds: list[str] = []
     for kind, part in pairs.items():
-        for scene, text in part:
-            kinds.append(kind)
-            scenes.append(scene)
-            texts.append(text)
+        kinds += [kind] * len(part)
+    scenes, texts = zip(*itertools.chain.from_iterable(pairs.values()))
     return by_kind(questions.match_odds(run, scenes, texts), kinds)
 
 
@@ -279,12 +276,10 @@ def stress_values(run: Run, threshold: float, seed: int, size: float, split: str
     first = "relation_anywhere"
     unseen = questions.contrasts(run, split, seed, 200 * size, [first], UNSEEN)
     contrasts["relation_in_unseen_style"] = unseen[first]
-    values: dict[str, dict[str, Tensor]] = {
-        "true_preferred": {}, "true_preferred_blank": {}, "true_accepted": {},
-        "false_accepted": {}}
+    values: dict[str, dict[str, Tensor]] = {}
     for kind, part in contrasts.items():
         for name, samples in contrast_values(run, threshold, part).items():
-            values[name][kind] = samples
+            values.setdefault(name, {})[kind] = samples
     return values
 
 
