@@ -208,8 +208,9 @@ def _add_places(units: list[_Unit], stream: Stream, room: int, specific: bool, s
     for unit in units[:number]:
         if room - reserve < PLACE_WORDS:
             continue
-        shared = [set(places_of(thing)) for thing in unit.things]
-        places = [place for place in PLACES if place in set.intersection(*shared)]
+        places = list(places_of(unit.things[0]))
+        for thing in unit.things[1:]:
+            places = [place for place in places if place in places_of(thing)]
         if places:
             # a corner comes first
             place = places[0] if stream.chance(0.6) else stream.pick(places)
@@ -394,7 +395,10 @@ def make_foil(form: Form, scene: Scene, kind: str, stream: Stream,
     Words alone may reveal a foil that is rarer than the truth; those of `Scenes.one_change` don't.
     """
     foils = stream.shuffle(changes(form, kind, stream.shuffle(names)[:4]))
-    return next((foil for foil in foils if language.holds(foil, scene) is False), None)
+    for foil in foils:
+        if language.holds(foil, scene) is False:
+            return foil
+    return None
 
 
 def changes(form: Form | Noun, kind: str, names: Collection[str] = ()) -> list:

@@ -317,9 +317,15 @@ def true_of(claim: Claim, left: Scene, right: Scene) -> bool | None:
     return values[claim.kind]
 
 
+def number_of(name: str, scene: Scene) -> int:
+    """How many of a kind a scene has."""
+    return sum(thing.name == name for thing in scene.objects)
+
+
 def _count_is_true(claim: Claim, left: Scene, right: Scene) -> bool:
     name = noun_of(claim.form).name
-    a, b = ([thing.name for thing in scene.objects].count(name) for scene in (left, right))
+    a = number_of(name, left)
+    b = number_of(name, right)
     value = a + b == claim.n if claim.kind == "total" else a == b
     return value != claim.negated
 

@@ -190,7 +190,7 @@ class Problems:
         """Three statements by their labels in three scenes, each label once in each; None: not
         found."""
         colours = [scene.background for scene in scenes]
-        views = [staging.views(scene) for scene in scenes]
+        views = list(map(staging.views, scenes))
         statements: Statements = {}
         for _ in range(STATEMENTS.get(self.split, MOST_STATEMENTS)):
             uncovered = stream.pick(views)[2]
@@ -381,8 +381,8 @@ class Problems:
     # retrieval
 
     def _retrieval(self, stream: Stream, number: int) -> list[Told]:
-        scenes = [self.scenes.draw(4 * number + i) for i in range(4)]
-        return [self._with_captions(example, []) for example in scenes]
+        indices = range(4 * number, 4 * number + 4)
+        return [self._with_captions(self.scenes.draw(i), []) for i in indices]
 
     def _families(self, stream: Stream, number: int) -> list[Told]:
         family = self.scenes.family(number, 4)

@@ -323,11 +323,15 @@ class Scenes:
             for id, scene, part, voice in zip(range(2), (first, second), (form, foil), voices):
                 text = say(part, Stream(voice))
                 pair.append(Drawn(scene, part, text, 2 * group + id, voice, kind))
-            if {split_of(example.text) for example in pair} != {self.split}:
-                continue
-            if not direction or all(directions(example.text) == {direction} for example in pair):
+            if all(self._fits_lesson(example.text, direction) for example in pair):
                 return pair
         return None
+
+    def _fits_lesson(self, text: str, direction: str) -> bool:
+        """Whether a caption is of this split, and says a direction alone, if there is one."""
+        if split_of(text) != self.split:
+            return False
+        return not direction or directions(text) == {direction}
 
     def _spoil(self, example: Drawn) -> Drawn:
         """Perhaps with another caption, and its form; with words missing, of the whole one."""
