@@ -10,12 +10,7 @@ from minalbef.metrics import read_metrics
 from minalbef.viz.plots import Plot, curves
 
 
-def no_words(text: str) -> list[str]:
-    """For a model that knows all words."""
-    return []
-
-
-def live(draw: Callable[..., Plot], unknown: Callable[[str], list[str]] = no_words,
+def live(draw: Callable[..., Plot], unknown: Callable[[str], list[str]] = lambda text: [],
          **controls: Any) -> tuple[Any, Any]:
     """Show ipywidgets and a figure that follows them: -> the image and the note below it.
 

@@ -6,7 +6,6 @@ import torch
 
 from emojiscenes.phrasing import ASKED
 from emojiscenes.problems import Asked, answer_list
-from minalbef.config import Config
 from minalbef.evaluation import answers
 from minalbef.evaluation.intervals import figures_by_kind
 from minalbef.scenes.tasks.base import BLIND, Draw, Painter, SceneTask, SceneTest, cluster
@@ -18,11 +17,6 @@ NUMBER = 1800
 def record(problem: Asked, painter: Painter) -> VQARecord:
     return VQARecord(painter.image(problem.scene), painter.text(problem.text), problem.answers,
                      problem.id, kind=problem.kind)
-
-
-def listed_answers(config: Config) -> list[str]:
-    """All answers that there are to questions about a run's objects."""
-    return answer_list(config.objects)
 
 
 def agreement(answer: str, problem: Asked) -> float:
@@ -70,7 +64,7 @@ SCENES = SceneTask(
     tests={"": SceneTest("vqa", NUMBER)},
     titles=(("VQA accuracy", "accuracy"),
             *((f"VQA accuracy, {kind}", f"by_kind.{kind}") for kind in ASKED)),
-    listed_answers=listed_answers,
+    listed_answers=lambda config: answer_list(config.objects),
     baselines=baselines,
     trained_baselines=BLIND,
 )
