@@ -1,5 +1,4 @@
-"""Scenes, logical forms, and whether a form holds in a scene (`holds`). `grammar` puts forms into
-words."""
+"""Scenes, logical forms, and whether a form holds in a scene; `grammar` puts forms into words."""
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
@@ -23,8 +22,7 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """curtain: x0, y0, x1, y1 of what is hidden; shade: the background's exact RGB, which no form
-    mentions."""
+    """curtain: x0, y0, x1, y1 of what is hidden; shade: the background's exact RGB."""
 
     objects: tuple[Object, ...]
     background: str

@@ -187,8 +187,7 @@ class Problems:
             return problems
 
     def _latin_square(self, scenes: list[Scene], stream: Stream) -> Statements | None:
-        """Three statements by their labels in three scenes, each label once in each; None: not
-        found."""
+        """Three statements by their labels in three scenes, each label once; None: not found."""
         colours = [scene.background for scene in scenes]
         views = list(map(staging.views, scenes))
         statements: Statements = {}

@@ -230,12 +230,12 @@ def balanced_accuracy(rejected: dict[str, Tensor]) -> Tensor:
     return (1 - rejected["true"][:count] + wrong) / 2
 
 
-def best_threshold(odds: dict[str, Tensor], steps: int = 201) -> float:
+def best_threshold(odds: dict[str, Tensor]) -> float:
     """The threshold with the highest balanced accuracy, among quantiles of the log-odds.
 
     odds: ITM's log-odds of pairs by kind
     """
-    quantiles = torch.cat([*odds.values()]).quantile(torch.linspace(0, 1, steps))
+    quantiles = torch.cat([*odds.values()]).quantile(torch.linspace(0, 1, 201))
 
     def accuracy(threshold: float) -> float:
         return balanced_accuracy(rejected(odds, threshold)).mean().item()

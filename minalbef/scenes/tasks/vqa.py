@@ -35,8 +35,7 @@ def options(problem: Asked, objects: Sequence[str]) -> list[str]:
 
 
 def baselines(draw: Draw) -> dict:
-    """VQA accuracy of the best constant answer to each kind of question, and of a random one of
-    its possible answers."""
+    """VQA accuracy of the best constant answer to each kind of question, and of a random one."""
     examples = draw("vqa", NUMBER)
     objects = sorted({thing.name for problem in examples for thing in problem.scene.objects})
     scores = []                       # of each question's answers; all others score 0
