@@ -102,10 +102,10 @@ def overview(*parts: str) -> plots.Plot:
     ax.set(xlim=(0, 10), ylim=(0, 6.4))
     ax.set_axis_off()
     draw_inputs(ax, size)
-    for part, *place, words in BOXES:
+    for part, x, y, width, height, words in BOXES:
         if parts:
             words = words.partition("\n")[0]
-        draw_part(ax, colours[part], *place, words, size)
+        draw_part(ax, colours[part], x, y, width, height, words, size)
     draw_part(ax, colours["teacher"], 7.0, 2.2, 2.9, 2.8, linestyle="--")
     write(ax, 8.45, 3.6 if parts else 4.3, "teacher", weight="bold", size=size)
     draw_queue(ax, colours["queue"])
