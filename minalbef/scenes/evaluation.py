@@ -18,9 +18,9 @@ from minalbef.evaluation import choices, pointing, words
 from minalbef.evaluation.intervals import Clusters, by_kind, summarise
 from minalbef.evaluation.loop import unique
 from minalbef.evaluation.ranking import Scores, rank, score
-from minalbef.run import Run
 from minalbef.scenes import questions, records
 from minalbef.scenes.questions import families, how, plain
+from minalbef.tasks.run import Run
 
 BLOCK = 500                           # images and captions ranked together, as in our experiments
 TOP = 10                              # candidates that ITM re-ranks

@@ -20,8 +20,8 @@ from minalbef.data import transform
 from minalbef.evaluation import ranking
 from minalbef.evaluation.loop import How, unique
 from minalbef.evaluation.ranking import Encoded
-from minalbef.run import Run
 from minalbef.scenes.records import Foils, image_of
+from minalbef.tasks.run import Run
 
 
 def need_scenes(config: Config, run: str | Path) -> None:

@@ -11,7 +11,7 @@ from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.evaluation.loop import grey_image
 from minalbef.evaluation.pointing import PointingRecord, patches_in_box
 from minalbef.evaluation.words import WordsRecord
-from minalbef.tokenizer import clean
+from minalbef.system.tokenizer import clean
 
 Foils = dict[str, list[tuple[Scene, str, str]]]
 

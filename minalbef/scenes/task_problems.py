@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from emojiscenes.problems import GROUP
-from minalbef import distributed
 from minalbef.config import Config
 from minalbef.scenes.tasks.base import Draw, how, make_records, problems
 from minalbef.scenes.tasks.table import SCENE_TASKS
+from minalbef.system import distributed
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.table import TASKS
-from minalbef.tokenizer import Tokenizer
 
 FEWEST = 36                           # problems of a test set, whatever share of it is wanted
 

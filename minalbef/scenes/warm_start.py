@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from emojiscenes.scenes import Scenes, other_objects, paint
-from minalbef import distributed
 from minalbef.albef import full
 from minalbef.config import Config
 from minalbef.data import Rows, transform
 from minalbef.fast.cls import attend_cls
 from minalbef.losses import soft_cross_entropy
+from minalbef.system import distributed
 from minalbef.vision import ConvStem, ViT
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Record, Source
-from minalbef.train import Trainable
+from minalbef.data import Record
+from minalbef.system.images import Source
+from minalbef.system.training import Trainable
 
 # tasks whose ALBEF is complete, except perhaps for the word head
 ALIGNED = ("pretrain", "retrieval", "grounding")

@@ -9,15 +9,16 @@ from torch import Tensor, nn
 from minalbef import data
 from minalbef.albef import ALBEF, full
 from minalbef.config import Config
-from minalbef.data import Batch, Record, Source
+from minalbef.data import Batch, Record
 from minalbef.ema import Distilled
 from minalbef.evaluation.intervals import commonest, figures_by_kind, in_groups
 from minalbef.evaluation.loop import How, Records, over, values_of
 from minalbef.layers import init_weights
 from minalbef.losses import distilled_cross_entropy
+from minalbef.system.images import Source
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.base import HEADS, Task, mean_figures
 from minalbef.tasks.prediction import predict_class
-from minalbef.tokenizer import Tokenizer
 
 LABELS = ("contradiction", "neutral", "entailment")      # in the original's order
 

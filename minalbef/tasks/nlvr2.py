@@ -8,18 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF, full
-from minalbef.checkpoint import fit_weights, resize_weights
 from minalbef.config import Config
-from minalbef.data import Batch, Source, read_pixels
+from minalbef.data import Batch
 from minalbef.ema import Distilled
 from minalbef.evaluation.intervals import Clusters, commonest, figures_by_kind
 from minalbef.evaluation.loop import How, Records, over, values_of
 from minalbef.fusion import Fusion, KeysValues
 from minalbef.layers import init_weights
 from minalbef.losses import distilled_cross_entropy
+from minalbef.system.checkpoint import fit_weights, resize_weights
+from minalbef.system.images import Source, read_pixels
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.base import ALIGNED, HEADS, Task, mean_figures
 from minalbef.tasks.prediction import predict_class
-from minalbef.tokenizer import Tokenizer
 
 # weights that the two layers of a pair share: prefix, layer and the rest of the name
 SHARED = re.compile(r"(.*\bfusion\.layers\.)(\d+)(\.cross\.[kv]\..+)")

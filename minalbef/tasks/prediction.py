@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from minalbef.albef import ALBEF
-from minalbef.gradcam import Score, match_score, pair_relevance, relevance, text_map
-from minalbef.tokenizer import Tokenizer
+from minalbef.evaluation.gradcam import Score, match_score, pair_relevance, relevance, text_map
+from minalbef.system.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from minalbef.evaluation.loop import How, Records, encode_images, unique, values
 from minalbef.evaluation.ranking import Encoded, Scores, encode_texts, rank, score, true_pairs
 from minalbef.fast.pretrain import in_form
 from minalbef.pretrain import Pretrain, collate
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.base import ALIGNED, Task
 from minalbef.tasks.prediction import predict_match
-from minalbef.tokenizer import Tokenizer
 
 LENGTH = 30                           # tokens of a caption in evaluation, as in the original
 CHUNK = 256                           # texts per forward pass of the text encoder

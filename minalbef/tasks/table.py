@@ -3,10 +3,12 @@ from pathlib import Path
 
 from torch import nn
 
-from minalbef import checkpoint
-from minalbef.config import nearest, replace_checked
 from minalbef.fast.pretrain import in_form
 from minalbef.pretrain import Pretrain, collate
+from minalbef.system import checkpoint
+from minalbef.system.limits import nearest
+from minalbef.system.settings import replace_checked
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import (
     entailment,
     grounding,
@@ -16,7 +18,6 @@ from minalbef.tasks import (
     vqa,
 )
 from minalbef.tasks.base import Task
-from minalbef.tokenizer import Tokenizer
 
 PRETRAIN = Task(
     name="pretrain",

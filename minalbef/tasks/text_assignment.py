@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Rows, row_generators
 from minalbef.losses import hard_negatives
 from minalbef.pretrain import PretrainBatch, collate
+from minalbef.system import distributed
 from minalbef.tasks.base import HEADS, Task
 from minalbef.tasks.nlvr2 import PairModel
 

@@ -8,20 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Batch, Rows, Source
-from minalbef.decoder import Decoder
+from minalbef.data import Batch, Rows
 from minalbef.ema import Distilled
 from minalbef.evaluation import answers
 from minalbef.evaluation.intervals import figures_by_kind, in_groups
 from minalbef.evaluation.loop import How, Records, over, pictures
 from minalbef.fusion import KeysValues
 from minalbef.losses import distilled_cross_entropy
+from minalbef.system import distributed
+from minalbef.system.images import Source
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.base import HEADS, Task
+from minalbef.tasks.decoder import Decoder
 from minalbef.tasks.prediction import Answer, Query, grad_cam, sort_by_probability
-from minalbef.tokenizer import Tokenizer
 
 ANSWER_LENGTH = 10                    # tokens of a generated answer, at most
 BEAMS = 3                             # of beam search in `predict`

@@ -7,8 +7,8 @@ import torch
 
 from emojiscenes.language import Noun, Object, Relation, Scene, holds
 from minalbef.evaluation import words
-from minalbef.run import Run
 from minalbef.scenes import questions
+from minalbef.tasks.run import Run
 
 STEPS = 40                            # of a slide
 PICTURES = 5                          # that show it

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from emojiscenes.painting import FINISHES, RGB, emoji, sheet
 from emojiscenes.scenes import Scenes
-from minalbef import Run, checkpoint, load
+from minalbef import Run, load
 from minalbef.config import ModelConfig
+from minalbef.system import checkpoint
 from minalbef.viz.playback import write_training
 
 PAPER = "tiny-paper"                  # the second model of the page

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minalbef.metrics import read_metrics
+from minalbef.system.metrics import read_metrics
 from minalbef.viz.plots import Plot, curves
 
 SECONDS = 10.0                         # between two drawings of LossCurves, at least

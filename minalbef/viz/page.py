@@ -17,14 +17,14 @@ from torch import Tensor
 from emojiscenes.grammar import kinds_of_word, phrase
 from emojiscenes.language import Noun, Scene
 from emojiscenes.scenes import Drawn, Scenes, paint, truth
-from minalbef import checkpoint
 from minalbef.evaluation import ranking, words
 from minalbef.evaluation.ranking import Encoded
-from minalbef.metrics import read_metrics
-from minalbef.run import Run, load
 from minalbef.scenes import questions
 from minalbef.scenes.tables import competitors, format_share, rows
-from minalbef.tokenizer import clean
+from minalbef.system import checkpoint
+from minalbef.system.metrics import read_metrics
+from minalbef.system.tokenizer import clean
+from minalbef.tasks.run import Run, load
 from minalbef.viz import examples, plots
 
 SIDE = 144                            # pixels of a scene on the page: three times the model's input

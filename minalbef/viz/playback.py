@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minalbef import Run, checkpoint, load
-from minalbef.config import other_settings
+from minalbef import Run, load
+from minalbef.system import checkpoint
+from minalbef.system.settings import other_settings
 
 # Weights of checkpoints are whole multiples of this: differences of whole numbers add up exactly,
 # and small ones compress well. Nine of tiny's ten checkpoints, all but the end, make a file of 9.2

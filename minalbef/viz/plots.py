@@ -22,7 +22,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from minalbef.writing import write_atomically
+from minalbef.system.writing import write_atomically
 
 # Okabe and Ito's colours, which the colour-blind can tell apart
 ORANGE = "#E69F00"

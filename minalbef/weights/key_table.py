@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from minalbef.checkpoint import part_of
+from minalbef.system.checkpoint import part_of
 
 UNTAUGHT = ("match_head", "temperature")       # the teacher has no copy of these
 # their names and ours. BERT's layers are in the text encoder, in fusion and in the answer decoder

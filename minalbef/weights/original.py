@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import fit_weights, part_of
 from minalbef.config import Config
+from minalbef.system.checkpoint import fit_weights, part_of
 from minalbef.tasks.nlvr2 import drop_shared
 from minalbef.tasks.table import TASKS
 from minalbef.vision import resize_positions

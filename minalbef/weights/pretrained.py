@@ -6,11 +6,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import fit_weights, part_of, run_folder
+from minalbef.system.checkpoint import fit_weights, part_of, run_folder
+from minalbef.system.writing import restate
 from minalbef.vision import ViT, resize_positions
 from minalbef.weights import key_table
 from minalbef.weights.original import Report, read_file
-from minalbef.writing import restate
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")

@@ -25,11 +25,11 @@ from minalbef.albef import ALBEF
 from minalbef.evaluation import choices, pointing, ranking, words
 from minalbef.evaluation.ranking import Encoded, Scores, recall, rerank
 from minalbef.presets import preset
-from minalbef.run import Run
 from minalbef.scenes import evaluation, questions, tables
 from minalbef.scenes.evaluation import Contest, recalls
 from minalbef.scenes.records import patches_inside, unique_nouns
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.tasks.run import Run
 
 F, T = False, True
 

@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from emojiscenes.scenes import other_objects
 from helpers import disturb, small
-from minalbef import distributed
 from minalbef.scenes.warm_start import LabelBatch, LabelBatches, WarmStart, add_norms, fold_norms
+from minalbef.system import distributed
 from minalbef.vision import ConvStem, ViT
 
 CONFIG = small(objects=12, batch=6)

@@ -9,8 +9,8 @@ from emojiscenes.problems import GROUP, Problems, answer_list
 from emojiscenes.staging import overlap
 from minalbef.data import data_folder
 from minalbef.evaluation import answers
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.grounding import iou
-from minalbef.tokenizer import Tokenizer
 
 
 @pytest.mark.parametrize("task", GROUP)

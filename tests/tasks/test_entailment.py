@@ -13,8 +13,8 @@ from golden_encoders import CONFIG
 from golden_rule import checksum, figures, fill, off, original_state, wrong
 from golden_tasks import gradient_differences
 from helpers import disturb, same_state, small, texts
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.entailment import LABELS, Entailment, EntailmentBatch, EntailmentRecord, collate
-from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 
 ABSENT = (

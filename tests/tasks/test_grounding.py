@@ -10,9 +10,10 @@ from golden_rule import figures
 from golden_tasks import golden_case
 from helpers import MASK, disturb, small, texts
 from minalbef.albef import ALBEF
+from minalbef.evaluation.gradcam import image_relevance, relevance, text_map
 from minalbef.evaluation.loop import How
-from minalbef.gradcam import image_relevance, relevance, text_map
 from minalbef.layers import record_weights
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import grounding
 from minalbef.tasks.grounding import (
     GroundingRecord,
@@ -24,7 +25,6 @@ from minalbef.tasks.grounding import (
     score_boxes,
     sweep,
 )
-from minalbef.tokenizer import Tokenizer
 
 SIZE = (120, 160)  # height, width
 WHOLE = [0.0, 0.0, 160.0, 120.0]

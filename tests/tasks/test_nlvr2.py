@@ -16,10 +16,11 @@ from torch.testing import assert_close
 
 import golden_rule
 from helpers import disturb, same_state, small, texts
-from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.pretrain import PretrainBatch
+from minalbef.system import distributed
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import nlvr2, text_assignment
 from minalbef.tasks.nlvr2 import (
     NLVR2,
@@ -31,7 +32,6 @@ from minalbef.tasks.nlvr2 import (
     drop_shared,
 )
 from minalbef.tasks.text_assignment import AssignDraws, TextAssignment
-from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 from minalbef.weights.original import fill, read_original
 

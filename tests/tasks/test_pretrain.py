@@ -12,8 +12,7 @@ from emojiscenes.contrasts import CONTRASTS
 from emojiscenes.grammar import directions
 from emojiscenes.scenes import Scenes
 from helpers import Batches, pretrain, same_state, small
-from minalbef import distributed, train
-from minalbef.checkpoint import save
+from minalbef import train
 from minalbef.data import BLOCK
 from minalbef.datasets.loader import Ahead
 from minalbef.fast import loop
@@ -22,7 +21,9 @@ from minalbef.pretrain import Phase, Pretrain, make_draws
 from minalbef.recipes import pretrain as recipe
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.pretrain import ScenePretrain
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import distributed
+from minalbef.system.checkpoint import save
+from minalbef.system.tokenizer import Tokenizer
 
 CONFIG = small(match_from=0.25, queue_from=0.5, hard_from=0.75, epoch=160)          # from step 5, 10 and 15 of 20
 SHORT = {"itc"}

@@ -21,9 +21,9 @@ from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Scores, encode, rank, score, true_pairs, two_stage
 from minalbef.feature_queue import FeatureQueue
 from minalbef.pretrain import Draws, Pretrain, PretrainBatch
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import retrieval
 from minalbef.tasks.retrieval import Retrieval, collate
-from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 
 HALF = torch.full((4, 4), 0.5)

@@ -18,9 +18,10 @@ from golden_encoders import CONFIG
 from golden_rule import GOLDEN, figures, fill, off, original_state, wrong
 from helpers import disturb, same_state, small, texts
 from minalbef.albef import ALBEF
-from minalbef.decoder import Decoder
 from minalbef.evaluation.loop import How
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import vqa
+from minalbef.tasks.decoder import Decoder
 from minalbef.tasks.vqa import (
     VQA,
     VQABatch,
@@ -30,7 +31,6 @@ from minalbef.tasks.vqa import (
     collate,
     encode_answers,
 )
-from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 
 ABSENT = (

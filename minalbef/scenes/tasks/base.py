@@ -13,7 +13,7 @@ from emojiscenes.problems import GROUP, Problems
 from minalbef.config import Config
 from minalbef.evaluation.intervals import Clusters
 from minalbef.evaluation.loop import How
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 HIDDEN_TEXT = "a picture"             # every text, where the text is hidden
 SHIFT = 7                             # whose text a record gets, where texts are shuffled

@@ -20,9 +20,9 @@ from minalbef.scenes.tasks.base import (
     make_records,
     problems,
 )
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import grounding
 from minalbef.tasks.grounding import GroundingRecord
-from minalbef.tokenizer import Tokenizer
 
 NUMBER, ROWS = 1000, 128
 VALIDATION, VALIDATION_SEED = 200, 1_000_000
