@@ -12,7 +12,6 @@ from emojiscenes.language import (
     COLOURED,
     COLOURS,
     NEAR,
-    RELATIONS,
     All,
     ColouredNoun,
     Form,
@@ -22,9 +21,9 @@ from emojiscenes.language import (
     Scene,
     There,
     colour_of,
-    related,
+    relations_of,
 )
-from emojiscenes.layout import draw_size, layout
+from emojiscenes.layout import draw_sizes, layout
 from emojiscenes.stage import Stage, transpose
 from emojiscenes.stream import Stream
 
@@ -78,7 +77,7 @@ def alone(stage: Stage, stream: Stream) -> TwoScenes:
 
 def coloured(stage: Stage, stream: Stream) -> TwoScenes:
     """Two objects, one of which has two colours: its own, the other's, the background's, any."""
-    scene = _pair(stage, stream, (None, None))
+    scene = _pair(stage, stream)
     if scene is None:
         return None
     thing, partner = scene.objects
@@ -111,7 +110,7 @@ def name_colour(scene: Scene, stream: Stream) -> Form | None:
     assert colour is not None, "the thing was painted"
     noun = ColouredNoun(thing.name, colour=colour)
     rest = Noun(partner.name)
-    kinds = [kind for kind in RELATIONS if related(thing, kind, partner)]
+    kinds = relations_of(thing, partner)
     if kinds and stream.chance(0.5):
         return Relation(noun, stream.pick(kinds), rest)
     return All((There(noun), There(rest)))
@@ -119,7 +118,7 @@ def name_colour(scene: Scene, stream: Stream) -> Form | None:
 
 def replaced(stage: Stage, stream: Stream) -> TwoScenes:
     """Two objects, and something else in place of one of them, in half of the pairs its like."""
-    scene = _pair(stage, stream, (None, None))
+    scene = _pair(stage, stream)
     if scene is None:
         return None
     old = stream.pick(scene.objects).name
@@ -135,7 +134,7 @@ def replaced(stage: Stage, stream: Stream) -> TwoScenes:
 
 def exchanged(stage: Stage, stream: Stream) -> TwoScenes:
     """Two objects, and the two in each other's place."""
-    scene = _pair(stage, stream, (None, None))
+    scene = _pair(stage, stream)
     if scene is None:
         return None
     a, b = scene.objects
@@ -145,15 +144,15 @@ def exchanged(stage: Stage, stream: Stream) -> TwoScenes:
 def relate(scene: Scene, stream: Stream) -> Form | None:
     """How the two objects stand, by their names alone; None where they stand in no relation."""
     a, b = stream.shuffle(scene.objects)
-    kinds = [kind for kind in RELATIONS if related(a, kind, b)]
+    kinds = relations_of(a, b)
     if not kinds:
         return None
     return Relation(Noun(a.name), stream.pick(kinds), Noun(b.name))
 
 
-def _pair(stage: Stage, stream: Stream, bounds: tuple) -> Scene | None:
+def _pair(stage: Stage, stream: Stream, bounds: tuple = (None, None)) -> Scene | None:
     """Two objects of different kinds within bounds of x and y; None: no room."""
-    sizes = [draw_size(stream, stream.chance(0.5)) for _ in range(2)]
+    sizes = draw_sizes(stream, 2)
     spots = layout(stream, sizes, bounds=bounds)
     if spots is None:
         return None

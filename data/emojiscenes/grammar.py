@@ -44,23 +44,20 @@ SAID = {
 }
 GROUNDS = ("on a {} background", "on a {} background", "on {}", "in front of {}")
 WORDS = 16                                   # the longest caption
-# words that each part of a caption takes: "in the top left corner", "left of a", "on a red
-# background"
+# words that each part of a caption takes, such as "in the top left corner"
 PLACE_WORDS, RELATION_WORDS, GROUND_WORDS = 5, 4, 4
 ARTWORK = Path(__file__).parent / "artwork"
 
 
 @cache
 def emoji() -> dict:
-    """artwork/objects.json: names, articles and plurals of the objects, and their cells in the
-    sheets."""
+    """artwork/objects.json: the objects' names, articles and plurals, and their cells."""
     return json.loads((ARTWORK / "objects.json").read_text(encoding="utf-8"))
 
 
 @cache
 def words(name: str) -> tuple[str, str]:
-    """Article and plural of a name; an unknown one follows the rule: "an" before a vowel, "s" at
-    the end."""
+    """Article and plural of a name, by the rule for an unknown one: an ape, apes."""
     for thing in emoji()["objects"]:
         if thing["name"] == name:
             return thing["article"], thing["plural"]
@@ -103,9 +100,7 @@ def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "
     """A form that is true of the scene, of at most WORDS words once rendered.
 
     specific: name everything, and say so much that few other scenes fit
-    about: a kind of KINDS is said wherever it can be (and of place and relation not the other);
-        others
-        change nothing
+    about: a kind of KINDS that is said wherever it can be (of place and relation not the other)
     """
     units = _units(scene, stream, specific, about)
     room = WORDS - 2 * len(units)
@@ -142,14 +137,15 @@ def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "
 
 
 def _units(scene: Scene, stream: Stream, specific: bool, about: str) -> list[_Unit]:
-    """What to speak of, in a random order: each kind of thing, or its small and its big ones
-    apart."""
+    """What to speak of, in a random order: each kind, or its small and its big ones apart."""
     units = []
     for name in dict.fromkeys(thing.name for thing in scene.objects):
         things = [thing for thing in scene.objects if thing.name == name]
         groups = [things]
         if len(things) > 1 and stream.chance(0.5):
-            groups = _by_size(things)
+            small = [thing for thing in things if size_of(thing) == "small"]
+            big = [thing for thing in things if size_of(thing) == "big"]
+            groups = [group for group in (small, big) if group]
         for group in groups:
             counted = stream.chance(_chance_of_count(len(group), specific, about))
             noun = Noun(name, size_of(group[0]) if len(groups) > 1 else None)
@@ -160,16 +156,6 @@ def _units(scene: Scene, stream: Stream, specific: bool, about: str) -> list[_Un
     if len(units) > 1 and not specific and not about and stream.chance(0.12):
         return units[1:]
     return units
-
-
-def _by_size(things: list[Object]) -> list[list[Object]]:
-    """The small ones and the big ones, without empty groups."""
-    groups = []
-    for size in OTHER_SIZE:
-        group = [thing for thing in things if size_of(thing) == size]
-        if group:
-            groups.append(group)
-    return groups
 
 
 def _chance_of_count(number: int, specific: bool, about: str) -> float:
@@ -200,7 +186,7 @@ def _related_units(units: list[_Unit], stream: Stream, force: bool
     a, b = single[:2]
     x = stream.pick(a.things)
     y = stream.pick(b.things)
-    kinds = [kind for kind in language.RELATIONS if language.related(x, kind, y)]
+    kinds = language.relations_of(x, y)
     if not kinds:
         return None
     a.things = [x]
@@ -222,21 +208,15 @@ def _add_places(units: list[_Unit], stream: Stream, room: int, specific: bool, s
     for unit in units[:number]:
         if room - reserve < PLACE_WORDS:
             continue
-        places = _common_places(unit.things)
+        places = list(places_of(unit.things[0]))
+        for thing in unit.things[1:]:
+            places = [place for place in places if place in places_of(thing)]
         if places:
             # a corner comes first
             place = places[0] if stream.chance(0.6) else stream.pick(places)
             unit.noun = replace(unit.noun, place=place)
             room -= PLACE_WORDS
     return room
-
-
-def _common_places(things: list[Object]) -> list[str]:
-    """Places at which all of the things are."""
-    places = list(places_of(things[0]))
-    for thing in things[1:]:
-        places = [place for place in places if place in places_of(thing)]
-    return places
 
 
 def _add_sizes(units: list[_Unit], stream: Stream, room: int, about: str) -> int:
@@ -257,8 +237,7 @@ def _add_sizes(units: list[_Unit], stream: Stream, room: int, about: str) -> int
 
 
 def render(form: Form, stream: Stream) -> str:
-    """Lower-case English. Equal streams choose equal phrases, so a form and its foil differ in one
-    change only."""
+    """Lower-case English. Equal streams choose equal phrases: a foil has one change."""
     parts = form.parts if isinstance(form, All) else (form,)
     grounds = [part.colour for part in parts if isinstance(part, Background)]
     facts = [part for part in parts if not isinstance(part, Background)]
@@ -287,8 +266,7 @@ def render(form: Form, stream: Stream) -> str:
 
 
 def turn(form: Form) -> Form:
-    """The form with its relations said the other way round, to the same effect: b right of a, for a
-    left of b."""
+    """The form with its relations said the other way round: b right of a, for a left of b."""
     if isinstance(form, All):
         return All(tuple(map(turn, form.parts)))
     if isinstance(form, Relation):
@@ -370,8 +348,7 @@ def reword(relation: Relation, stream: Stream) -> str:
 # what a caption's words say
 
 
-_DIRECTIONS = {"left": "left", "right": "right", "above": "above", "below": "below",
-               "over": "above", "under": "below"}
+_DIRECTIONS = {"over": "above", "under": "below"}
 _WORDS_OF_KIND = {
     "size": ("small", "big"),
     "place": ("top", "bottom", "left", "right", "middle"),
@@ -383,16 +360,12 @@ _WORDS_OF_KIND = {
 _KIND_OF_WORD = {word: kind for kind, group in _WORDS_OF_KIND.items() for word in group}
 
 
-def _words_of(text: str) -> list[str]:
-    return [word.strip(",") for word in text.split()]
-
-
 def kinds_of_word(text: str) -> list[str]:
     """The class of each white-space word of a rendered caption: one of KINDS, or "other".
 
     "left" and "right" belong to a relation before "of", else to a place.
     """
-    caption_words = _words_of(text)
+    caption_words = text.replace(",", "").split()
     kinds = []
     for word, after in zip(caption_words, [*caption_words[1:], ""]):
         if after == "of" and word in ("left", "right"):
@@ -405,9 +378,9 @@ def kinds_of_word(text: str) -> list[str]:
 def directions(text: str) -> set[str]:
     """Keys of RELATIONS that a rendered caption says: {"left", "above"}."""
     keys = set()
-    for word, kind in zip(_words_of(text), kinds_of_word(text)):
+    for word, kind in zip(text.replace(",", "").split(), kinds_of_word(text)):
         if kind == "relation":
-            keys.add(_DIRECTIONS[word])
+            keys.add(_DIRECTIONS.get(word, word))
     return keys
 
 
@@ -418,9 +391,8 @@ def make_foil(form: Form, scene: Scene, kind: str, stream: Stream,
               names: Collection[str] = ()) -> Form | None:
     """The form with one thing of a kind of KINDS changed, false of the scene; None: it offers none.
 
-    names: what an object may be renamed to. Words alone may reveal such a foil, if it is rarer in
-        captions
-    than the truth; `Scenes.one_change` gives pairs for which they can't.
+    names: what an object may be renamed to
+    Words alone may reveal a foil that is rarer than the truth; those of `Scenes.one_change` don't.
     """
     foils = stream.shuffle(changes(form, kind, stream.shuffle(names)[:4]))
     for foil in foils:
@@ -433,10 +405,8 @@ def changes(form: Form | Noun, kind: str, names: Collection[str] = ()) -> list:
     """The form with one thing of a kind changed, in every way.
 
     A size changes to the other, a place to one of the same sort (a corner to a corner), a relation
-    to its
-    opposite, a count to another from 1 to 3, a colour or a name to another. The kind "direction"
-    changes a
-    relation to any of the three other directions.
+    to its opposite (of kind "direction" to any other direction), a count to another from 1 to 3, a
+    colour or a name to another.
     """
     match kind, form:
         case "object", Noun(name):
@@ -455,17 +425,13 @@ def changes(form: Form | Noun, kind: str, names: Collection[str] = ()) -> list:
             return [replace(form, n=n) for n in (1, 2, 3) if n != form.n]
         case "background", Background():
             return [Background(colour) for colour in COLOURS if colour != form.colour]
-        case _, All():
-            return _changes_of_parts(form, kind, names)
+        case _, All(parts):
+            forms = []
+            for i, part in enumerate(parts):
+                for new in changes(part, kind, names):
+                    forms.append(All((*parts[:i], new, *parts[i + 1:])))
+            return forms
     return _changes_of_fields(form, kind, names)
-
-
-def _changes_of_parts(form: All, kind: str, names: Collection[str]) -> list:
-    forms = []
-    for i, part in enumerate(form.parts):
-        for new in changes(part, kind, names):
-            forms.append(All((*form.parts[:i], new, *form.parts[i + 1:])))
-    return forms
 
 
 def _changes_of_fields(form: Form | Noun, kind: str, names: Collection[str]) -> list:

@@ -1,6 +1,5 @@
-"""Scenes, logical forms, and whether a form holds in a scene (`holds`). `grammar` puts forms into
-words."""
-from collections.abc import Iterable, Iterator
+"""Scenes, logical forms, and whether a form holds in a scene; `grammar` puts forms into words."""
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
@@ -23,8 +22,7 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """curtain: x0, y0, x1, y1 of what is hidden; shade: the background's exact RGB, which no form
-    mentions."""
+    """curtain: x0, y0, x1, y1 of what is hidden; shade: the background's exact RGB."""
 
     objects: tuple[Object, ...]
     background: str
@@ -98,9 +96,7 @@ Band = tuple[float, float, float, float]
 Range = tuple[float, float]
 
 # A band is four numbers a <= b <= c <= d: true from b to c, false up to a and from d on, unknown
-# between.
-# People disagree about a thing just off the middle, or of middling size: no caption should depend
-# on it.
+# between: people disagree about a thing just off the middle, or of middling size.
 SMALLEST, SMALL_MAX, BIG_MIN = 0.2, 0.28, 0.35
 SIZES: dict[str, Band] = {
     "small": (-inf, -inf, SMALL_MAX, BIG_MIN),
@@ -182,7 +178,9 @@ def fits(noun: Noun, thing: Object) -> bool | None:
     """Whether a thing may be called so."""
     if noun.name != thing.name:
         return False
-    coloured = has_colour(thing, noun.colour) if isinstance(noun, ColouredNoun) else True
+    coloured: bool | None = True
+    if isinstance(noun, ColouredNoun):
+        coloured = has_colour(thing, noun.colour)
     if not noun.size and not noun.place:
         return coloured                                        # most nouns are bare
     horizontal, vertical = bands_of(noun)
@@ -205,15 +203,22 @@ def colour_of(thing: Object) -> str | None:
 def related(a: Object, kind: str, b: Object) -> bool | None:
     """Whether thing a is left of, right of, above or below thing b."""
     axis, sign = RELATIONS[kind]
-    if axis == "x":
-        distance = sign * (b.x - a.x)
-    else:
-        distance = sign * (b.y - a.y)
+    distance = sign * (b.x - a.x if axis == "x" else b.y - a.y)
     if distance >= FAR:
         return True
     if distance > NEAR:
         return None
     return False
+
+
+def names_of(things: Iterable[Object]) -> set[str]:
+    """The kinds of things."""
+    return {thing.name for thing in things}
+
+
+def relations_of(a: Object, b: Object) -> list[str]:
+    """The relations in which thing a stands to thing b."""
+    return [kind for kind in RELATIONS if related(a, kind, b)]
 
 
 def visible(scene: Scene) -> tuple[Object, ...]:
@@ -299,66 +304,40 @@ def _candidates(noun: Noun, scene: Scene) -> list[tuple[Object, bool | None]]:
 def _perhaps_behind(form: Relation, scene: Scene, left: list, right: list) -> bool:
     """Whether things behind the curtain, one or both, could stand in the relation."""
     axis, sign = RELATIONS[form.kind]
-    hidden_left = _hidden(form.a, scene.curtain)
-    hidden_right = _hidden(form.b, scene.curtain)
-    if hidden_right and _may_relate(_points(left, axis), [hidden_right[axis]], sign):
-        return True
-    if not hidden_left:
-        return False
-    partners = _points(right, axis)
-    if hidden_right:
-        partners.append(hidden_right[axis])
-    return _may_relate([hidden_left[axis]], partners, sign)
+    starts = [sign * getattr(thing, axis) for thing, _ in left]
+    ends = [sign * getattr(thing, axis) for thing, _ in right]
+    hidden_starts = [sign * place for place in _hidden(form.a, scene.curtain).get(axis, ())]
+    hidden_ends = [sign * place for place in _hidden(form.b, scene.curtain).get(axis, ())]
+    return _may_relate(starts, hidden_ends) or _may_relate(hidden_starts, ends + hidden_ends)
 
 
-def _points(candidates: list[tuple[Object, bool | None]], axis: str) -> list[Range]:
-    """Where candidates stand along an axis, as ranges of one point."""
-    points = []
-    for thing, _ in candidates:
-        place = getattr(thing, axis)
-        points.append((place, place))
-    return points
+def _may_relate(starts: list[float], ends: list[float]) -> bool:
+    """Whether two places are further apart than NEAR."""
+    return bool(starts and ends) and max(ends) - min(starts) > NEAR
 
 
-def _may_relate(starts: list[Range], ends: list[Range], sign: int) -> bool:
-    """Whether a place in one of the ranges and one in another are further apart than NEAR."""
-    for a in starts:
-        for b in ends:
-            distances = (sign * (end - start) for start in a for end in b)
-            if max(distances) > NEAR:
-                return True
-    return False
-
-
-def _hidden(noun: Noun, curtain: Band | None) -> dict[str, Range] | None:
-    """Where the centre of such a thing may lie, wholly behind the curtain: ranges of x and y; None:
-    nowhere."""
+def _hidden(noun: Noun, curtain: Band | None) -> dict[str, Range]:
+    """Ranges of x and y of such a thing's centre, wholly behind the curtain; empty: nowhere."""
     if not curtain:
-        return None
+        return {}
     smallest = SMALL_MAX if noun.size == "big" else SMALLEST
-    horizontal, vertical = bands_of(noun)
     x0, y0, x1, y1 = curtain
     ranges = {}
-    for axis, start, end, band in (("x", x0, x1, horizontal), ("y", y0, y1, vertical)):
+    for axis, start, end, band in zip("xy", (x0, y0), (x1, y1), bands_of(noun)):
         low = max(start + smallest / 2, band[0])
         high = min(end - smallest / 2, band[3])
         if low >= high:
-            return None
+            return {}
         ranges[axis] = (low, high)
     return ranges
 
 
 def needs(form: Form) -> set[str]:
     """Kinds of things without which a form cannot be true."""
-    return set(_names(form))
-
-
-def _names(form: Form) -> Iterator[str]:
     if isinstance(form, All):
-        for part in form.parts:
-            yield from _names(part)
-    elif isinstance(form, Relation):
-        yield form.a.name
-        yield form.b.name
-    elif isinstance(form, There) or isinstance(form, Count) and form.n:
-        yield form.noun.name
+        return set().union(*map(needs, form.parts))
+    if isinstance(form, Relation):
+        return {form.a.name, form.b.name}
+    if isinstance(form, There) or isinstance(form, Count) and form.n:
+        return {form.noun.name}
+    return set()

@@ -6,8 +6,7 @@ from emojiscenes.language import Object
 from emojiscenes.stream import Stream
 
 SMALL, BIG = (0.21, 0.27), (0.36, 0.42)        # clear of the margins of `language.SIZES`
-# centres keep clear of the margins of `language.PLACES`
-LOW, MIDDLE = 0.37, (0.45, 0.55)
+LOW, MIDDLE = 0.37, (0.45, 0.55)               # centres: clear of the margins of `language.PLACES`
 OVERLAP = 0.1                                  # at most, of the smaller square
 TRIES = 30                                     # whole layouts before there is no room
 SPOTS = 10                                     # tries for each object of a layout
@@ -20,6 +19,11 @@ Bounds = tuple[float, float] | None
 def draw_size(stream: Stream, big: bool) -> float:
     """A size that counts as big, or as small."""
     return stream.uniform(*(BIG if big else SMALL))
+
+
+def draw_sizes(stream: Stream, number: int) -> list[float]:
+    """Sizes, each big or small."""
+    return [draw_size(stream, stream.chance(0.5)) for _ in range(number)]
 
 
 def draw_coordinate(stream: Stream, size: float, bounds: Bounds = None) -> float:
@@ -80,8 +84,7 @@ def _find_spot(stream: Stream, size: float, spots: Sequence[Spot],
 
 
 def place(things: Things, spots: Sequence[tuple[float, ...]]) -> Things:
-    """The things at other spots, (x, y) or (x, y, size) each, moved inside where one would stick
-    out."""
+    """The things at other spots, (x, y) or (x, y, size), moved inside where one would stick out."""
     moved = []
     for thing, spot in zip(things, spots):
         x = _inside(spot[0], thing.size)

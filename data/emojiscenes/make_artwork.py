@@ -20,37 +20,10 @@ FOLDER = Path(__file__).parent / "artwork"
 CELL, COLUMNS, MARGIN = 48, 16, 1
 CANVAS = 384                    # icons are drawn large, so that cropping costs no sharpness
 
+# what is pinned of each vendor. The first names the objects: objects.txt has its icons' names.
 # fxemoji: npm says Apache-2.0, which is the code's; Mozilla's LICENSE.md puts the drawings under
 # CC-BY-4.0
-VENDORS = {  # the first names the objects: artwork/objects.txt uses its icon names
-    "noto": dict(
-        package="@iconify-json/noto", version="1.2.9", licence="Apache-2.0", training=True,
-        sha256="3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
-        attribution="Noto Emoji, Google Inc., https://github.com/googlefonts/noto-emoji"),
-    "fxemoji": dict(
-        package="@iconify-json/fxemoji", version="1.2.2", licence="CC-BY-4.0", training=True,
-        sha256="f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef",
-        attribution="FxEmojis (Firefox OS Emoji), Mozilla Foundation, "
-                    "https://github.com/mozilla/fxemoji"),
-    "twemoji": dict(
-        package="@iconify-json/twemoji", version="1.2.5", licence="CC-BY-4.0", training=True,
-        sha256="19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7",
-        attribution="Twemoji, Twitter, Inc. and other contributors, "
-                    "https://github.com/jdecked/twemoji"),
-    "emojione": dict(
-        package="@iconify-json/emojione", version="1.2.3", licence="CC-BY-4.0", training=True,
-        sha256="26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e",
-        attribution="EmojiOne 2, Emoji One, kept as https://github.com/EmojiTwo/emojitwo"),
-    "fluent": dict(
-        package="@iconify-json/fluent-emoji-flat", version="1.2.6", licence="MIT", training=True,
-        sha256="7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
-        attribution="Fluent Emoji, Microsoft Corporation, "
-                    "https://github.com/microsoft/fluentui-emoji"),
-    "openmoji": dict(
-        package="@iconify-json/openmoji", version="1.2.29", licence="CC-BY-SA-4.0", training=False,
-        sha256="03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5",
-        attribution="OpenMoji, the open-source emoji and icon project, https://openmoji.org"),
-}
+VENDORS = json.loads((FOLDER / "objects.json").read_text(encoding="utf-8"))["vendors"]
 
 
 def read_objects(text: str) -> list[dict]:
@@ -170,7 +143,7 @@ def make(packages: Path) -> tuple[dict, dict[str, Image.Image]]:
             else:
                 missing.append(obj["name"])
         sheets[vendor] = sheet
-        about["vendors"][vendor] = {"sheet": f"{vendor}.webp", **facts, "missing": missing}
+        about["vendors"][vendor] = facts | {"missing": missing}
     return about, sheets
 
 

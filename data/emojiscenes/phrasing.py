@@ -35,17 +35,8 @@ CLAIMED = ("only one", "one and other", "total", "same number", "same background
 NEEDS_BOTH = CLAIMED[:5]             # of these no image tells anything without the other
 # as answers. In VQA's normal form they are digits, for which `tiny` has no tokens
 NUMERALS = ("none", *NUMBERS[1:])
-LIKE = {
-    "red": "pink",
-    "pink": "red",
-    "blue": "purple",
-    "purple": "blue",
-    "brown": "black",
-    "black": "brown",
-    "yellow": "white",
-    "white": "yellow",
-    "green": "blue",
-}
+LIKE = {"red": "pink", "pink": "red", "blue": "purple", "purple": "blue", "brown": "black",
+        "black": "brown", "yellow": "white", "white": "yellow", "green": "blue"}
 STATEMENTS = ("{}", "there {is} {}", "there {is} {}", "the picture shows {}", "you see {}")
 COMPARATIVES = {"higher up": "above", "lower down": "below", "more to the left": "left",
                 "more to the right": "right"}
@@ -59,8 +50,7 @@ _RELATIONS = list(language.RELATIONS)
 
 def make_form(things: Sequence[Object], stream: Stream, kinds: tuple[str, ...],
               colours: Sequence[str] = COLOURS) -> Form:
-    """A form of a kind picked from `kinds`, true of a scene of these things unless it counts or
-    names a colour."""
+    """A form of one of these kinds, true of these things unless it counts or names a colour."""
     kind = stream.pick(kinds)
     thing = stream.pick(things)
     unlike = [candidate for candidate in things if candidate.name != thing.name]
@@ -88,8 +78,8 @@ def make_form(things: Sequence[Object], stream: Stream, kinds: tuple[str, ...],
 
 
 def _make_relation(a: Object, b: Object, stream: Stream) -> Relation:
-    ways = [way for way in language.RELATIONS if language.related(a, way, b)]
-    return Relation(Noun(a.name), stream.pick(ways or _RELATIONS), Noun(b.name))
+    kind = stream.pick(language.relations_of(a, b) or _RELATIONS)
+    return Relation(Noun(a.name), kind, Noun(b.name))
 
 
 def place_of(thing: Object, stream: Stream) -> str:
@@ -134,8 +124,7 @@ def state(form: Form, stream: Stream) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """options: each answer, and the form that makes it right. given: what is presupposed: "the cat"
-    is one cat."""
+    """options: answers, and the forms that make them right. given: presupposed, as of "the cat"."""
 
     kind: str
     text: str
@@ -144,8 +133,7 @@ class Question:
 
 
 def answer(question: Question, scene: Scene) -> str | None:
-    """The only right answer; None where there are several or none, or where the image cannot
-    tell."""
+    """The only right answer; None where there isn't one, or where the image cannot tell."""
     values = [language.holds(form, scene) for _, form in question.options]
     if None in values or values.count(True) != 1:
         return None
@@ -297,8 +285,7 @@ def near(question: Question, right: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """kind: of CLAIMED. negated: it denies that. other: what the other image shows. n: how many in
-    total."""
+    """kind: of CLAIMED. negated: it denies that. other: of the other image. n: how many in all."""
 
     kind: str
     form: Fact
@@ -330,16 +317,17 @@ def true_of(claim: Claim, left: Scene, right: Scene) -> bool | None:
     return values[claim.kind]
 
 
+def number_of(name: str, scene: Scene) -> int:
+    """How many of a kind a scene has."""
+    return sum(thing.name == name for thing in scene.objects)
+
+
 def _count_is_true(claim: Claim, left: Scene, right: Scene) -> bool:
     name = noun_of(claim.form).name
-    a = _number_of(name, left)
-    b = _number_of(name, right)
+    a = number_of(name, left)
+    b = number_of(name, right)
     value = a + b == claim.n if claim.kind == "total" else a == b
     return value != claim.negated
-
-
-def _number_of(name: str, scene: Scene) -> int:
-    return sum(thing.name == name for thing in scene.objects)
 
 
 SAYINGS = {
@@ -367,8 +355,7 @@ SAYINGS = {
 
 
 def claim(kind: str, things: Sequence[Object], stream: Stream) -> tuple[Claim, str]:
-    """Something of a kind of CLAIMED about two images that show some of these things, and its
-    English."""
+    """A claim of a kind of CLAIMED about two images of some of these things, and its English."""
     number = 0
     extra = None
     if kind in ("total", "same number"):

@@ -1,12 +1,11 @@
-"""Problems for the five tasks, made of scenes by ground truth. A problem is a pure function of its
-number."""
+"""Problems for the five tasks, of scenes whose truth is known: pure functions of their numbers."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from emojiscenes import phrasing, staging
 from emojiscenes.grammar import COLOURS
-from emojiscenes.language import PLACES, Form, Object, Scene
+from emojiscenes.language import PLACES, Form, Object, Scene, names_of
 from emojiscenes.layout import BIG, draw_size, layout, spots_of
 from emojiscenes.painting import object_names
 from emojiscenes.scenes import Drawn, Scenes, split_of
@@ -20,7 +19,7 @@ COUNTS = {                       # shares of scenes with 1, 2, 3, 4 objects
     "families": (0, 0, 0, 1),
 }
 LATIN = (((0, 1, 2), (1, 2, 0), (2, 0, 1)), ((0, 2, 1), (2, 1, 0), (1, 0, 2)))
-# kinds of statements, claims and changes: each as often as it stands here
+# kinds of statements, claims and changes, each as often as it stands here
 STATED = ("place", "place", "place", "place", "place", "some", "some", "none", "two", "two", "two",
           "background", "background")
 CLAIMS = ("only one", "only one", "only one", "only one", "one and other", "total", "same number",
@@ -39,8 +38,7 @@ CHANGES = {
 }
 for _kind in ("only one", "both", "at least one", "left", "right"):
     CHANGES[_kind] = ("object", "object", "size", "place", "count")
-# share of questions about which one to three of the ten annotators err
-DISSENT = 0.2
+DISSENT = 0.2                    # share of questions about which 1 to 3 of 10 annotators err
 CAPTIONS = 3                     # of each scene of retrieval
 # tries; a small split has words for few statements and expressions
 STATEMENTS, EXPRESSIONS = {"train": 40}, {"train": 12}
@@ -61,8 +59,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """VQA: kind is one of phrasing.ASKED; answers are those of ten annotators, mostly the right
-    one."""
+    """VQA: kind is one of phrasing.ASKED; answers are ten annotators', mostly the right one."""
 
     scene: Scene
     question: phrasing.Question
@@ -75,8 +72,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """NLVR2: kind is one of phrasing.CLAIMED. id: of the sentence, which four pairs of images
-    share."""
+    """NLVR2: kind is one of phrasing.CLAIMED; id is the sentence's, which four pairs share."""
 
     left: Scene
     right: Scene
@@ -118,33 +114,23 @@ Aim = tuple[Scene, Object, staging.Expression, str]
 
 
 class Problems:
-    """Problems by number, without end; equal arguments give equal problems, everywhere and for
-    ever.
+    """Problems by number, without end; equal arguments give equal problems, everywhere, for ever.
 
     task: a key of GROUP, which says how many neighbours make a group
         entailment: three scenes by three statements; each of the nine occurs with each label once.
-            Things
-            stand wholly behind the curtain or wholly clear of it, and there may be something behind
-            it or
-            nothing
+            Things stand wholly behind the curtain, if anything does, or wholly clear of it
         vqa: one question about two similar scenes, with different answers
         nlvr2: one claim about two left by two right images, twice true and twice false. For kinds
-            in
-            phrasing.NEEDS_BOTH each image is in one true pair and one false; for the others one
+            in phrasing.NEEDS_BOTH each image is in one true pair and one false; for the others one
             side decides
         grounding: a scene and the same things rearranged; in each, two expressions for two things
-            of one
-            kind. One fits its own thing alone, and nothing in the other scene; a scene's
-            expressions share
-            their proposals
+            of one kind, each true of its own thing alone and of nothing in the other scene. A
+            scene's expressions share their proposals
         retrieval: four scenes of four objects, CAPTIONS of each. families: the four are similar, a
-            caption
-            true of one
+            caption true of one
     split: "train", "validation" or "test". They share no scene, statement, claim, expression or
-        caption.
-        Questions are too few to be split: one may return in another split, about another scene
-    seed, size, objects, vendors, restyle: as of `Scenes`. Raises ValueError for what does not
-        exist.
+        caption. Of questions there are too few: they may return, about another scene
+    seed, size, objects, vendors, restyle: as of `Scenes`. Raises ValueError for what doesn't exist.
     """
 
     def __init__(self, task: str, split: str, seed: int = 0, size: int = 64,
@@ -191,14 +177,19 @@ class Problems:
                 ground = scenes[0]
                 scenes[1] = replace(scenes[1], background=ground.background, shade=ground.shade)
             square = self._latin_square(scenes, stream)
-            if square:
-                return self._judged(scenes, square, stream, number)
+            if square is None:
+                continue
+            problems = []
+            for row in stream.shuffle(square):
+                form, text = square[row]
+                for i, (scene, label) in enumerate(zip(scenes, row)):
+                    problems.append(Judged(scene, form, text, label, 3 * number + i))
+            return problems
 
     def _latin_square(self, scenes: list[Scene], stream: Stream) -> Statements | None:
-        """Three statements by their labels in three scenes, each label once in each; None: not
-        found."""
+        """Three statements by their labels in three scenes, each label once; None: not found."""
         colours = [scene.background for scene in scenes]
-        views = [staging.views(scene) for scene in scenes]
+        views = list(map(staging.views, scenes))
         statements: Statements = {}
         for _ in range(STATEMENTS.get(self.split, MOST_STATEMENTS)):
             uncovered = stream.pick(views)[2]
@@ -215,16 +206,6 @@ class Problems:
             if all(row in statements for row in square):
                 return {row: statements[row] for row in square}
         return None
-
-    @staticmethod
-    def _judged(scenes: list[Scene], square: Statements, stream: Stream, number: int
-                ) -> list[Judged]:
-        problems = []
-        for row in stream.shuffle(square):
-            form, text = square[row]
-            for i, (scene, label) in enumerate(zip(scenes, row)):
-                problems.append(Judged(scene, form, text, label, 3 * number + i))
-        return problems
 
     def _state(self, form: Form, stream: Stream) -> str | None:
         """A statement of this split; None: none found."""
@@ -249,9 +230,10 @@ class Problems:
         hidden = stream.below(3)
         clear = 2 + stream.below(2)
         things: list[Object] = []
-        for behind in [True] * hidden + [False] * clear:
+        for i in range(hidden + clear):
             size = draw_size(stream, stream.chance(0.5))
-            spot = staging.find_spot(stream, size, curtain, behind, spots_of(tuple(things)))
+            spots = spots_of(tuple(things))
+            spot = staging.find_spot(stream, size, curtain, i < hidden, spots)
             if not spot:
                 return None
             name = stream.pick(names)
@@ -271,7 +253,7 @@ class Problems:
             if not second:
                 continue
             things = first.objects + second.objects
-            if kind == "compare" and len({thing.name for thing in things}) == 1:
+            if kind == "compare" and len(names_of(things)) == 1:
                 continue
             problems = self._ask(kind, (first, second), stream, number)
             if problems:
@@ -318,13 +300,12 @@ class Problems:
 
     def _change_both(self, kind: str, left: Scene, right: Scene, stream: Stream
                      ) -> tuple[Scene | None, Scene | None]:
-        """Two images that differ from these in what a claim of this kind is about; None: it did not
-        come off."""
+        """Two images that differ from these in what the claim is about; None: it failed."""
         if kind == "same background":
             return (replace(left, background=right.background, shade=right.shade),
                     replace(right, background=left.background, shade=left.shade))
         change = stream.pick(CHANGES[kind])
-        return (self.stage.change(left, change, stream), self.stage.change(right, change, stream))
+        return self.stage.change(left, change, stream), self.stage.change(right, change, stream)
 
     def _claim(self, kind: str, left_scenes: list[Scene], right_scenes: list[Scene],
                stream: Stream, number: int) -> list[Paired] | None:
@@ -358,12 +339,21 @@ class Problems:
                 continue
             second = replace(first, objects=things)
             aims = self._aims(first, second, stream) + self._aims(second, first, stream)
-            if len(aims) == 4:
-                return self._pointed(aims, first, stream, number)
+            if len(aims) < 4:
+                continue
+            proposals = {}
+            for scene, thing, _, _ in aims:
+                proposals[scene] = staging.propose(scene, thing.name, stream)
+            problems = []
+            for scene, thing, expression, text in aims:
+                id = 2 * number + (0 if scene is first else 1)
+                target = scene.objects.index(thing)
+                problems.append(Pointed(scene, expression, text, target, staging.box_of(thing),
+                                        proposals[scene], id))
+            return problems
 
     def _aims(self, scene: Scene, rival: Scene, stream: Stream) -> list[Aim]:
-        """Scene, target, expression and text, of two things of one kind as far as expressions are
-        found."""
+        """Expressions for two things of one kind, as far as they are found."""
         things = stream.shuffle(scene.objects)
         aims: list[Aim] = []
         for thing in _alike(things)[:2]:
@@ -376,22 +366,8 @@ class Problems:
                     break
         return aims
 
-    @staticmethod
-    def _pointed(aims: list[Aim], first: Scene, stream: Stream, number: int) -> list[Pointed]:
-        proposals = {}
-        for scene, thing, _, _ in aims:
-            proposals[scene] = staging.propose(scene, thing.name, stream)
-        problems = []
-        for scene, thing, expression, text in aims:
-            id = 2 * number + (0 if scene is first else 1)
-            target = scene.objects.index(thing)
-            problems.append(Pointed(scene, expression, text, target, staging.box_of(thing),
-                                    proposals[scene], id))
-        return problems
-
     def _rearrange(self, scene: Scene, stream: Stream) -> tuple[Object, ...] | None:
-        """The same kinds of things, elsewhere, in other sizes and drawings; None: there was no
-        room, draw again."""
+        """The same kinds of things, elsewhere, in other sizes and drawings; None: no room."""
         spots = layout(stream, [BIG[1]] * len(scene.objects))
         if spots is None:
             return None
@@ -404,18 +380,16 @@ class Problems:
     # retrieval
 
     def _retrieval(self, stream: Stream, number: int) -> list[Told]:
-        scenes = [self.scenes.draw(4 * number + i) for i in range(4)]
-        return [self._with_captions(example, []) for example in scenes]
+        indices = range(4 * number, 4 * number + 4)
+        return [self._with_captions(self.scenes.draw(i), []) for i in indices]
 
     def _families(self, stream: Stream, number: int) -> list[Told]:
         family = self.scenes.family(number, 4)
-        problems = []
-        for example in family:
-            rivals = [rival.scene for rival in family if rival is not example]
-            problems.append(self._with_captions(example, rivals))
-        return problems
+        return [self._with_captions(example, family) for example in family]
 
-    def _with_captions(self, example: Drawn, rivals: list[Scene]) -> Told:
+    def _with_captions(self, example: Drawn, family: list[Drawn]) -> Told:
+        """A scene with captions that are false of its family's other scenes."""
+        rivals = [rival.scene for rival in family if rival is not example]
         captions = self.scenes.captions(example, CAPTIONS, rivals)
         forms = tuple(caption.form for caption in captions)
         texts = tuple(caption.text for caption in captions)
@@ -424,11 +398,11 @@ class Problems:
 
 def _alike(things: Sequence[Object]) -> list[Object]:
     """The things of the first kind of which there are several."""
-    for thing in things:
-        group = [candidate for candidate in things if candidate.name == thing.name]
-        if len(group) > 1:
-            return group
-    raise AssertionError("every scene of grounding has two things of one kind")
+    group: list[Object] = []
+    while len(group) < 2:
+        group = [thing for thing in things if thing.name == things[0].name]
+        things = things[1:]
+    return group
 
 
 def annotators(question: phrasing.Question, right: str, stream: Stream) -> tuple[str, ...]:

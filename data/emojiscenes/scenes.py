@@ -9,7 +9,7 @@ import numpy as np
 
 from emojiscenes.contrasts import CONTRASTS
 from emojiscenes.grammar import KINDS, caption, changes, directions, make_foil, render
-from emojiscenes.language import RELATIONS, All, Form, Relation, Scene, holds, needs
+from emojiscenes.language import RELATIONS, All, Form, Relation, Scene, holds, names_of, needs
 from emojiscenes.painting import other_objects, paint
 from emojiscenes.stage import Stage, flip
 from emojiscenes.stream import Stream
@@ -123,29 +123,21 @@ class Scenes:
 
     def draw(self, index: int) -> Drawn:
         """A scene and a true caption (but for noise)."""
-        if self._is_sibling(index // 2):
-            example = self._sibling(index)
+        group = index // 2
+        if int((group + 1) * self.siblings + 1e-9) > int(group * self.siblings + 1e-9):
+            if self.sibling_pairs:
+                group %= self.sibling_pairs
+            example = self._siblings(group)[index % 2]
         else:
             example = self._single(index)
         if any(self.noise):
             return self._spoil(example)
         return example
 
-    def _is_sibling(self, group: int) -> bool:
-        """Whether the neighbours 2 * group and 2 * group + 1 are a minimal pair: evenly spread."""
-        return int((group + 1) * self.siblings + 1e-9) > int(group * self.siblings + 1e-9)
-
-    def _sibling(self, index: int) -> Drawn:
-        group = index // 2
-        if self.sibling_pairs:
-            group %= self.sibling_pairs
-        return self._siblings(group)[index % 2]
-
     def _single(self, index: int) -> Drawn:
         stream = Stream(self.split, self.seed, index)
         example = None
-        # a scene of three like things has few captions, perhaps none for a small split
-        while not example:
+        while not example:                   # three like things may have no caption in this split
             example = self._caption(self.stage.scene(stream), stream, index, self.specific)
         return example
 
@@ -169,11 +161,11 @@ class Scenes:
         if most:
             seed.append(most)
         stream = Stream(*seed)
-        while True:
+        family = None
+        while not family:
             scenes = self.stage.family(kind, stream, most)
             family = self._tell_apart(scenes, stream, 4 * index, kind) if scenes else None
-            if family:
-                return family
+        return family
 
     def captions(self, example: Drawn, number: int, rivals: Sequence[Scene] = ()) -> list[Drawn]:
         """The same with so many different captions of this split, its own first.
@@ -204,10 +196,9 @@ class Scenes:
     def minimal_pair(self, index: int, kind: str, one_half: bool = False) -> tuple[Drawn, Drawn]:
         """Two scenes that differ in one thing of a kind of KINDS, in any order.
 
-        Each has a sentence that is true of it alone.
-        The sentences are said alike. Outside training neither is a caption of training.
-        one_half: of a relation, whose objects both stand on one side of the middle, see
-            `in_one_half`
+        Each has a sentence that is true of it alone, said alike; outside training neither is a
+        caption of training.
+        one_half: of a relation, whose objects stand on one side of the middle, see `in_one_half`
         """
         if kind not in KINDS:
             raise ValueError(f"no kind of change {kind!r}; there are {', '.join(KINDS)}")
@@ -215,42 +206,33 @@ class Scenes:
         if one_half:
             seed.append("one half")
         stream = Stream(*seed, index)
+        voice = None
         candidates = self._minimal(stream, kind, kind, self.specific, crowded=one_half)
-        for first, second, form, foil in candidates:
-            if one_half and not (in_one_half(form, first) and in_one_half(foil, second)):
-                continue
-            voice = self._voice(form, foil, stream)
-            if voice is None:
-                continue
-            text = render(form, Stream(voice))
-            foil_text = render(foil, Stream(voice))
-            pair = (Drawn(first, form, text, index, voice, kind),
-                    Drawn(second, foil, foil_text, index, voice, kind))
-            if stream.chance(0.5):
-                return pair[::-1]
-            return pair
-        raise AssertionError("candidates never end")
+        while voice is None:
+            first, second, form, foil = next(candidates)
+            if not one_half or in_one_half(form, first) and in_one_half(foil, second):
+                voice = self._voice(form, foil, stream)
+        pair = (Drawn(first, form, render(form, Stream(voice)), index, voice, kind),
+                Drawn(second, foil, render(foil, Stream(voice)), index, voice, kind))
+        return pair[::-1] if stream.chance(0.5) else pair
 
     def _voice(self, form: Form, foil: Form, stream: Stream) -> int | None:
         """A wording in which both sentences may stand in this split; None: none found."""
         training = self.split == "train"
         for _ in range(VOICES):
             voice = stream.below(WORDING)
-            texts = (render(form, Stream(voice)), render(foil, Stream(voice)))
-            if all((split_of(text) == "train") == training for text in texts):
+            splits = {split_of(render(part, Stream(voice))) for part in (form, foil)}
+            if splits == {"train"} if training else "train" not in splits:
                 return voice
         return None
 
     def _minimal(self, stream: Stream, kind: str, foils: str, specific: bool, axis: str = "",
                  crowded: bool = False) -> Iterator[tuple[Scene, Scene, Form, Form]]:
-        """Endless: two scenes that differ in one thing of a kind, each with a form that is false of
-        the other.
+        """Endless: two scenes that differ in one thing, each with a form false of the other.
 
-        kind: of KINDS or CONTRASTS
-        foils: how the forms differ, see `grammar.changes`
+        kind: of KINDS or CONTRASTS. foils: how the forms differ, see `grammar.changes`
         axis: the scenes are each other's mirror image along it
-        crowded: often all objects stand in one half of the image, so that the half does not tell
-            the relation
+        crowded: often all objects stand in one half, so that the half does not tell the relation
         """
         for first, second in self._scene_pairs(stream, kind, axis, crowded):
             if kind in CONTRASTS:
@@ -259,7 +241,7 @@ class Scenes:
                 form = caption(first, stream, specific, kind)
             if form is None:
                 continue
-            names = _names(second) - _names(first)
+            names = names_of(second.objects) - names_of(first.objects)
             candidates = []
             for foil in changes(form, foils, names):
                 if holds(foil, second) and holds(foil, first) is False:
@@ -317,29 +299,22 @@ class Scenes:
     def _siblings(self, group: int) -> list[Drawn]:
         """Two scenes that differ in one thing, each with a caption that is false of the other."""
         stream = Stream(self.split, self.seed, "siblings", self.lesson, group)
-        if self.lesson:
-            kind = "relation"
-            direction = lesson_direction(group, self.lesson_skew)
-        else:
-            kind = stream.pick(self.kinds)
-            direction = ""
+        direction = lesson_direction(group, self.lesson_skew) if self.lesson else ""
+        kind = "relation" if self.lesson else stream.pick(self.kinds)
         axis = RELATIONS[direction][0] if direction else ""
         foils = "direction" if kind == "relation" and not direction else kind
         if kind in CONTRASTS:
             foils = CONTRASTS[kind].foils
         crowded = kind == "relation" and not self.lesson
-        for candidate in self._minimal(stream, kind, foils, True, axis, crowded):
-            pair = self._word_siblings(candidate, stream, group, kind, direction)
-            if pair:
-                return pair
-        raise AssertionError("candidates never end")
+        candidates = self._minimal(stream, kind, foils, True, axis, crowded)
+        pair = None
+        while pair is None:
+            pair = self._word_siblings(next(candidates), stream, group, kind, direction)
+        return pair
 
     def _word_siblings(self, candidate: tuple[Scene, Scene, Form, Form], stream: Stream, group: int,
                        kind: str, direction: str) -> list[Drawn] | None:
-        """Siblings with captions of this split, which say one direction alone if there is one.
-
-        None: not found.
-        """
+        """Siblings with captions of this split, which say the direction alone; None: not found."""
         first, second, form, foil = candidate
         say = CONTRASTS[kind].say if kind in CONTRASTS else render
         for _ in range(VOICES):
@@ -359,10 +334,7 @@ class Scenes:
         return not direction or directions(text) == {direction}
 
     def _spoil(self, example: Drawn) -> Drawn:
-        """Perhaps with another caption.
-
-        Its form is that of the sentence; with words missing, of the whole sentence.
-        """
+        """Perhaps with another caption, and its form; with words missing, of the whole one."""
         stream = Stream(self.split, self.seed, "noise", example.id)
         point = stream.random()
         wrong, missing, foreign = self.noise
@@ -411,13 +383,8 @@ def lesson_direction(group: int, skew: float) -> str:
     return ("left", "above")[(group - free_before) % 2]
 
 
-def _names(scene: Scene) -> set[str]:
-    return {thing.name for thing in scene.objects}
-
-
 def in_one_half(form: Form, scene: Scene) -> bool:
-    """Whether the objects of each relation stand on one side of the middle: where one stands says
-    nothing of it."""
+    """Whether the objects of each relation stand on one side of the middle."""
     if isinstance(form, All):
         return all(in_one_half(part, scene) for part in form.parts)
     if not isinstance(form, Relation):
@@ -429,13 +396,12 @@ def in_one_half(form: Form, scene: Scene) -> bool:
 
 
 def truth(examples: Sequence[Drawn]) -> np.ndarray:
-    """Which captions are true of which scenes: bool (b, b), caption by scene. Its own scene always
-    counts."""
-    present = [_names(example.scene) for example in examples]
+    """Which captions are true of which scenes, each of its own: bool (b, b), caption by scene."""
+    present = [names_of(example.scene.objects) for example in examples]
     table = np.eye(len(examples), dtype=bool)
     for i, example in enumerate(examples):
         names = needs(example.form)
         for j, rival in enumerate(examples):
-            if names <= present[j] and holds(example.form, rival.scene) is True:
+            if names <= present[j] and holds(example.form, rival.scene):
                 table[i, j] = True
     return table

@@ -1,11 +1,10 @@
-"""The stage: scenes of given kinds of objects without captions, and the changes that make one scene
-another."""
-from collections import Counter
+"""The stage: scenes without captions, and the changes that make one scene another."""
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from emojiscenes.grammar import COLOURS, emoji
-from emojiscenes.language import Object, Scene
+from emojiscenes.language import Object, Scene, names_of
 from emojiscenes.layout import (
     BIG,
     MIDDLE,
@@ -14,6 +13,7 @@ from emojiscenes.layout import (
     clash,
     draw_coordinate,
     draw_size,
+    draw_sizes,
     layout,
     place,
     spots_of,
@@ -51,8 +51,7 @@ def is_big(thing: Object) -> bool:
     return thing.size >= BIG[0]
 
 
-# Things stand where each could as well be big (`roomy`): in a new size or each other's place they
-# do not clash.
+# Things stand where each could as well be big (`roomy`): resized or exchanged they do not clash.
 
 
 def resize(things: Things, stream: Stream) -> Things:
@@ -90,8 +89,7 @@ def transpose(things: Things, stream: Stream) -> Things:
 
 
 def exchange(things: Things, stream: Stream) -> Things | None:
-    """Two of different kinds, each in the other's place; None: they are alike, or overlap others
-    there."""
+    """Two of different kinds, each in the other's place; None: they are alike, or clash there."""
     i = stream.below(len(things))
     j = stream.below(len(things))
     if things[i].name == things[j].name:
@@ -100,9 +98,8 @@ def exchange(things: Things, stream: Stream) -> Things | None:
     spots[i], spots[j] = spots[j], spots[i]
     things = place(things, spots)
     spots = spots_of(things)
-    for k, (x, y, size) in enumerate(spots):
-        if clash(x, y, size, spots[:k]):
-            return None
+    if any(clash(*spot, spots[:k]) for k, spot in enumerate(spots)):
+        return None
     return things
 
 
@@ -116,8 +113,7 @@ def move(things: Things, stream: Stream) -> Things | None:
 
 
 def stand_around(things: Things, stream: Stream) -> list[Things | None]:
-    """The first left of, right of, above and below the second, nothing else being true of the two;
-    a third anywhere."""
+    """The first left of, right of, above and below the second alone; a third anywhere."""
     ways: list[Things | None] = []
     for upright, sign in ((False, -1), (False, 1), (True, -1), (True, 1)):
         middle = stream.uniform(*MIDDLE)
@@ -158,17 +154,13 @@ class Stage:
                              "more of them in a scene")
 
     def _choose_pairs(self, pairs: str) -> None:
-        """self.pairs: those that each scene takes two of its kinds from, None for any; self.apart:
-        that never meet."""
-        unseen = []
-        control = []
+        """self.pairs: each scene has one of these, if any; self.apart: these never meet."""
+        classes: dict[int, list[tuple[str, str]]] = defaultdict(list)
         for i, b in enumerate(self.names):
             for a in self.names[:i]:
-                number = pair_class(a, b)
-                if number == 0:
-                    unseen.append((a, b))
-                elif number == 1:
-                    control.append((a, b))
+                classes[pair_class(a, b)].append((a, b))
+        unseen = classes[0]
+        control = classes[1]
         self.pairs: list[tuple[str, str]] | None = None
         self.apart = set(map(frozenset, unseen))
         if pairs == "seen":
@@ -209,16 +201,15 @@ class Stage:
               crowded: bool = False) -> Scene:
         """A scene on a background.
 
-        repeats: how many of each kind, drawn by default. roomy: each object stands where it could
-            as well
-            be big
+        repeats: how many of each kind, drawn by default
+        roomy: each object stands where it could as well be big
         crowded: anywhere, margins of places too, and often all in one half or in a line
         """
         repeats = repeats or self.repeats(stream)
         names: list[str] = []
         for name, number in zip(self.kinds(stream, len(repeats)), repeats):
             names += [name] * number
-        sizes = [draw_size(stream, stream.chance(0.5)) for _ in names]
+        sizes = draw_sizes(stream, len(names))
         space = [BIG[1]] * len(names) if roomy else sizes
         spots = None
         while not spots:
@@ -273,7 +264,7 @@ class Stage:
 
     def put_in_place(self, things: Things, old: str, new: str, stream: Stream) -> Things | None:
         """All of the kind `old` become `new`; None where that may not meet the others."""
-        rest = {thing.name for thing in things} - {old}
+        rest = names_of(things) - {old}
         if new == old or new in rest or self._meets_apart(new, rest):
             return None
         renamed = []
@@ -284,8 +275,7 @@ class Stage:
         return tuple(renamed)
 
     def recount(self, things: Things, stream: Stream) -> Things | None:
-        """One more or one less of a kind that stays, accepted so rarely that scenes keep their
-        shares (Metropolis)."""
+        """One more or one less of a kind that stays; by Metropolis scenes keep their shares."""
         counts = Counter(thing.name for thing in things)
         share = self._share(counts)
         more = stream.chance(0.5)
@@ -311,8 +301,7 @@ class Stage:
         return self.shares.get(repeats, 0.0)
 
     def family(self, kind: str, stream: Stream, most: int = 0) -> list[Scene] | None:
-        """A family's scenes: same kinds and background, other in `kind`; None: it failed. most: how
-        many objects."""
+        """A family's scenes, of `most` objects; None: it failed."""
         number = most or 3
         if kind == "count":
             number -= 1
@@ -326,12 +315,9 @@ class Stage:
             "count": self._counts,
         }
         family = ways.get(kind, self._mixture)(first.objects, stream)
-        scenes = []
-        for things in family:
-            if not things:
-                return None
-            scenes.append(replace(first, objects=things))
-        return scenes
+        if not all(family):
+            return None
+        return [replace(first, objects=things) for things in family if things]
 
     @staticmethod
     def _sizes(things: Things, stream: Stream) -> list[Things | None]:
@@ -341,8 +327,7 @@ class Stage:
         family: list[Things | None] = []
         for way in stream.shuffle(range(2 ** len(things)))[:4]:
             sizes = [big[i] if way >> i & 1 else small[i] for i in range(len(things))]
-            resized = [replace(thing, size=size) for thing, size in zip(things, sizes)]
-            family.append(tuple(resized))
+            family.append(tuple(replace(thing, size=size) for thing, size in zip(things, sizes)))
         return family
 
     @staticmethod
@@ -365,8 +350,8 @@ class Stage:
         x, y, _ = spots[0]
         family: list[Things | None] = [things]
         for thing, big in more:
-            size = draw_size(stream, big)
-            family.append((*things, self.thing(thing.name, x, y, size, stream)))
+            new = self.thing(thing.name, x, y, draw_size(stream, big), stream)
+            family.append((*things, new))
         return family
 
     @staticmethod
@@ -408,9 +393,7 @@ def shares_of(counts: Sequence[float], pairs: str) -> dict[tuple[int, ...], floa
     """How often scenes have so many of each kind, by the shares of 1, 2, ... objects."""
     shares = {}
     for number, share in enumerate(counts, 1):
-        if not share:
-            continue
         for repeats, part in REPEATS[number].items():
-            if pairs == "seen" or len(repeats) > 1:
+            if share and (pairs == "seen" or len(repeats) > 1):
                 shares[repeats] = share * part
     return shares

@@ -1,11 +1,9 @@
 """What is hidden and what is pointed at: curtains, referring expressions, boxes."""
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from emojiscenes.grammar import SAID, size_of, where
 from emojiscenes.language import (
-    RELATIONS,
     Form,
     Noun,
     Object,
@@ -14,6 +12,7 @@ from emojiscenes.language import (
     fits,
     holds,
     related,
+    relations_of,
     some,
     visible,
 )
@@ -22,31 +21,19 @@ from emojiscenes.phrasing import place_of
 from emojiscenes.stream import Stream
 
 LABELS = {False: 0, None: 1, True: 2}  # contradiction, neutral, entailment
-# this much more or less curtain must not change the label: the margins' widths
-SLACK = 0.08
+SLACK = 0.08                           # so much more or less curtain must not change the label
 PEEP = 0.01                            # or rounding to pixels would let a hidden thing peep out
 SPOTS = 25                             # tries to place a thing behind or clear of a curtain
 EXPRESSIONS = (                        # kinds, this often; most are then rejected
     "size", "size", "size", "place", "place", "both",
     "relation", "relation", "relation", "relation", "relation", "relation")
 PROPOSALS = 12
-# a box is right whose overlap with the target is at least this
-RIGHT = 0.5
+RIGHT = 0.5                            # the least overlap of a right box with the target
 
 Expression = Noun | Relation           # a relation points at its first thing
 # left, top, width, height, as shares of the image's sides
 Box = tuple[float, float, float, float]
 Curtain = tuple[float, float, float, float]    # x0, y0, x1, y1
-
-
-class Boxes(Protocol):
-    """A problem of grounding, as the baselines see it."""
-
-    @property
-    def box(self) -> Box: ...
-
-    @property
-    def proposals(self) -> Sequence[Box]: ...
 
 
 # curtains
@@ -148,8 +135,7 @@ def _denotes(expression: Expression, thing: Object, scene: Scene) -> bool | None
 
 
 def point(thing: Object, things: Sequence[Object], stream: Stream) -> tuple[Expression, str]:
-    """An expression of a kind of EXPRESSIONS that is true of a thing, though perhaps not of it
-    alone, and its English."""
+    """An expression that is true of a thing, perhaps not of it alone, and its English."""
     the = stream.pick(("the ", "the ", ""))
     kind = stream.pick(EXPRESSIONS)
     name = thing.name
@@ -177,9 +163,8 @@ def _relations_of(thing: Object, things: Sequence[Object]) -> list[tuple[str, st
     """How a thing stands to others of other kinds: relation and name."""
     relations = []
     for partner in things:
-        for way in RELATIONS:
-            if partner.name != thing.name and related(thing, way, partner):
-                relations.append((way, partner.name))
+        if partner.name != thing.name:
+            relations += [(way, partner.name) for way in relations_of(thing, partner)]
     return relations
 
 
@@ -192,12 +177,11 @@ def box_of(thing: Object) -> Box:
 
 
 def propose(scene: Scene, name: str, stream: Stream) -> tuple[Box, ...]:
-    """Two loose boxes of everything, two things of that name in part and joined, and boxes of
-    nothing."""
+    """Loose boxes of everything, two things of that name in part and joined, and of nothing."""
     boxes = []
     for thing in scene.objects:
-        for _ in range(2):
-            boxes.append(_loosen(box_of(thing), stream))
+        boxes.append(_loosen(box_of(thing), stream))
+        boxes.append(_loosen(box_of(thing), stream))
     first, second = [box_of(thing) for thing in scene.objects if thing.name == name][:2]
     boxes.append(_part_of(first, stream))
     boxes.append(_part_of(second, stream))
@@ -255,13 +239,11 @@ def overlap(a: Box, b: Box) -> float:
     return intersection / (a[2] * a[3] + b[2] * b[3] - intersection)
 
 
-def random_box(problem: Boxes) -> float:
-    """Baseline of grounding: the share of a problem's proposals that are right."""
-    hits = [overlap(box, problem.box) >= RIGHT for box in problem.proposals]
-    return sum(hits) / len(hits)
+def random_box(box: Box, proposals: Sequence[Box]) -> float:
+    """Baseline of grounding: the share of the proposals that are right."""
+    return sum(overlap(proposal, box) >= RIGHT for proposal in proposals) / len(proposals)
 
 
-def largest_box(problem: Boxes) -> bool:
+def largest_box(box: Box, proposals: Sequence[Box]) -> bool:
     """Baseline of grounding: whether the largest proposal is right."""
-    largest = max(problem.proposals, key=lambda box: box[2] * box[3])
-    return overlap(largest, problem.box) >= RIGHT
+    return overlap(max(proposals, key=lambda proposal: proposal[2] * proposal[3]), box) >= RIGHT

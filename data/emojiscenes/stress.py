@@ -22,7 +22,7 @@ from emojiscenes.language import (
     Scene,
     There,
 )
-from emojiscenes.layout import draw_size, layout
+from emojiscenes.layout import draw_sizes, layout
 from emojiscenes.stage import Stage, flip
 from emojiscenes.stream import Stream
 
@@ -75,26 +75,21 @@ def relate_inverted(first: str, kind: str, second: str) -> str:
 
 # questions
 
-def fits_always(first: Object, second: Object) -> bool:
-    """Any two objects will do."""
-    return True
-
-
 def draw_pair(stage: Stage, stream: Stream,
-              fits: Callable[[Object, Object], bool | None] = fits_always,
+              fits: Callable[[Object, Object], bool | None] | None = None,
               bounds: Bounds = ANYWHERE, names: Sequence[str] = ()) -> Scene:
-    """A scene of two different objects for which `fits(first, second)` is True.
+    """A scene of two different objects for which `fits(first, second)`, if there is such a rule.
 
     bounds: of their centres. names: of the two kinds, random ones by default
     """
     while True:
         kinds = names or stage.kinds(stream, 2)
-        sizes = [draw_size(stream, stream.chance(0.5)) for _ in kinds]
+        sizes = draw_sizes(stream, 2)
         spots = layout(stream, sizes, bounds=bounds)
         if spots is None:
             continue
         things = [stage.thing(kind, x, y, size, stream) for kind, (x, y, size) in zip(kinds, spots)]
-        if fits(*things):
+        if fits is None or fits(*things):
             return stage.with_background(tuple(things), stream)
 
 
@@ -135,15 +130,15 @@ def ask_relation(stage: Stage, stream: Stream, kinds: Sequence[str] = tuple(RELA
 
 def ask_among_four(stage: Stage, stream: Stream) -> Contrast:
     """A true relation of two of four different objects; false: the opposite one."""
-    while True:
+    kinds: list[str] = []
+    while not kinds:
         scene = stage.scene(stream, (1, 1, 1, 1))
         first, second = scene.objects[:2]
-        kinds = [kind for kind in RELATIONS if language.related(first, kind, second)]
-        if kinds:
-            kind = stream.pick(kinds)
-            true = relate(first.name, kind, second.name)
-            false = relate(first.name, OPPOSITE[kind], second.name)
-            return Contrast((scene, true), (scene, false))
+        kinds = language.relations_of(first, second)
+    kind = stream.pick(kinds)
+    true = relate(first.name, kind, second.name)
+    false = relate(first.name, OPPOSITE[kind], second.name)
+    return Contrast((scene, true), (scene, false))
 
 
 def ask_negation(stage: Stage, stream: Stream) -> Contrast:

@@ -30,7 +30,7 @@ TEXTS = ("task", "command", "commit", "date", "device", "set", "split", "protoco
 TABLES = ("seconds", "versions", "config", "map", "test", "baselines", "chance", "intervals",
           "counts", "plain", "families", "start", "validation")
 NUMBERS = ("seed", "seconds", "test", "baselines", "chance", "intervals", "counts", "plain",
-           "families", "start", "validation", "rerank_plus_weight", "rerank_gain", "among", "step")
+           "families", "start", "validation", "rerank_plus_weight", "among", "step")
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 

@@ -2,6 +2,7 @@
 
 Which records are used, and the baseline that knows a scene's objects and nothing else.
 """
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ def evaluate_scenes(run: Run, seed: int = 0, size: float = 1.0, split: str = "te
     split: "validation" while you tune
 
     plain: scenes of 2 or 3 objects, in blocks of `among`, at least one block. families: four scenes
-    of the same objects, ranked among themselves, and by the kind of their difference.
+    of the same objects, ranked among themselves.
     itc, rerank, rerank_plus: see `recalls`, among the ten best. The weight of similarity in
     rerank_plus and `itm_threshold` are tuned on validation scenes.
     stress: sentences unlike those of training, by kind; see `stress_values`
@@ -43,7 +44,6 @@ def evaluate_scenes(run: Run, seed: int = 0, size: float = 1.0, split: str = "te
     """
     weight, threshold = calibrate(run, seed, size)
     values = ranking_values(run, weight, seed, size, split, among)
-    values["rerank_gain"] = rerank_gain(values["plain"])
     values |= match_values(run, threshold, seed, size, split)
     values["stress"] = stress_values(run, threshold, seed, size, split)
     values |= masked_words(run, plain(run, split, seed, 400 * size))
@@ -110,11 +110,8 @@ def ranking_values(run: Run, weight: float, seed: int, size: float, split: str, 
         figures = recalls(compete(run, scenes, 4), weight)
         return {name: in_families(value) for name, value in figures.items()}
 
-    group = families(run, split, seed, 500 * size)
     values: dict[str, Any] = {"plain": plain_recall(2000, among, ks=(1, 5, 10))}
-    values["families"] = family_recall(group)
-    kinds = [scene.kind for scene in group]
-    values["families"]["by_kind"] = kinds_apart(values["families"], kinds)
+    values["families"] = family_recall(families(run, split, seed, 500 * size))
     values["unseen_style"] = plain_recall(1000, vendors=UNSEEN)
     unseen = families(run, split, seed, 250 * size, vendors=UNSEEN)
     values["unseen_style"]["families"] = family_recall(unseen)
@@ -186,22 +183,6 @@ def objects_shared(scenes: Sequence[Drawn]) -> Tensor:
     return torch.tensor(rows)
 
 
-def kinds_apart(values: dict[str, Clusters], kinds: Sequence[str]
-                ) -> dict[str, dict[str, Clusters]]:
-    """Samples by name -> by kind, then by name."""
-    samples_by_kind: dict[str, dict[str, Clusters]] = {kind: {} for kind in kinds}
-    for name, samples in values.items():
-        for kind, part in by_kind(samples, kinds).items():
-            samples_by_kind[kind][name] = part
-    return samples_by_kind
-
-
-def rerank_gain(values: dict[str, Tensor]) -> Tensor:
-    """What re-ranking adds to R@1, as the mean of both directions: one sample per query."""
-    gains = [values[f"rerank_{way}_r1"] - values[f"itc_{way}_r1"] for way in ("i2t", "t2i")]
-    return sum(gains, torch.zeros_like(gains[0])) / 2
-
-
 # match or not
 
 
@@ -229,14 +210,10 @@ def match_values(run: Run, threshold: float, seed: int, size: float, split: str)
 
 def odds_by_kind(run: Run, pairs: Mapping[str, Sequence[tuple[Scene, str]]]) -> dict[str, Tensor]:
     """ITM's log-odds of pairs of scene and text: by kind (p,)."""
-    kinds = []
-    scenes = []
-    texts = []
+    kinds: list[str] = []
     for kind, part in pairs.items():
-        for scene, text in part:
-            kinds.append(kind)
-            scenes.append(scene)
-            texts.append(text)
+        kinds += [kind] * len(part)
+    scenes, texts = zip(*itertools.chain.from_iterable(pairs.values()))
     return by_kind(questions.match_odds(run, scenes, texts), kinds)
 
 
@@ -253,12 +230,12 @@ def balanced_accuracy(rejected: dict[str, Tensor]) -> Tensor:
     return (1 - rejected["true"][:count] + wrong) / 2
 
 
-def best_threshold(odds: dict[str, Tensor], steps: int = 201) -> float:
+def best_threshold(odds: dict[str, Tensor]) -> float:
     """The threshold with the highest balanced accuracy, among quantiles of the log-odds.
 
     odds: ITM's log-odds of pairs by kind
     """
-    quantiles = torch.cat([*odds.values()]).quantile(torch.linspace(0, 1, steps))
+    quantiles = torch.cat([*odds.values()]).quantile(torch.linspace(0, 1, 201))
 
     def accuracy(threshold: float) -> float:
         return balanced_accuracy(rejected(odds, threshold)).mean().item()
@@ -299,12 +276,10 @@ def stress_values(run: Run, threshold: float, seed: int, size: float, split: str
     first = "relation_anywhere"
     unseen = questions.contrasts(run, split, seed, 200 * size, [first], UNSEEN)
     contrasts["relation_in_unseen_style"] = unseen[first]
-    values: dict[str, dict[str, Tensor]] = {
-        "true_preferred": {}, "true_preferred_blank": {}, "true_accepted": {},
-        "false_accepted": {}}
+    values: dict[str, dict[str, Tensor]] = {}
     for kind, part in contrasts.items():
         for name, samples in contrast_values(run, threshold, part).items():
-            values[name][kind] = samples
+            values.setdefault(name, {})[kind] = samples
     return values
 
 

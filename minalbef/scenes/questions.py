@@ -36,8 +36,7 @@ def need_scenes(config: Config, run: str | Path) -> None:
 
 
 def scenes(run: Run, split: str, seed: int, **options: Any) -> Scenes:
-    """Freshly drawn scenes of 2 or 3 of the run's kinds of objects, with captions that fit few
-    other scenes."""
+    """Freshly drawn scenes of 2 or 3 of the run's objects, with captions that fit few others."""
     settings: dict[str, Any] = {
         "seed": seed,
         "size": run.config.image_size,

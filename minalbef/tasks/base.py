@@ -43,6 +43,14 @@ class TaskModule(Trainable, Protocol):
         """
 
 
+def mean_figures(*names: str) -> Callable[[dict, dict], dict[str, float]]:
+    """A Task's `validation_figures`: the means of these samples; the first selects the weights."""
+    def figures(samples: dict, more: dict) -> dict[str, float]:
+        return {name: samples[name].mean().item() for name in names}
+
+    return figures
+
+
 def plain_record(image: Source, second: Source, text: str, id: int) -> Record:
     """An image and a caption, the record of most tasks; the second image is not used."""
     return Record(image, text, id)
@@ -85,7 +93,6 @@ class Task:
     candidates: str = ""                         # what to choose from: answers or boxes
     predict_needs: tuple[str, ...] = ()          # parts of ALBEF that must be trained
     text: str = "text"                           # what it calls its text, such as "question"
-    example: str = ""                            # a text, for the command line's help
 
     # made-up data, for bench
     # (image, second image, text, id) -> a record

@@ -1,6 +1,7 @@
 """Visual entailment: is a sentence false of an image, undecided by it, or true? (section 5)"""
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from minalbef.layers import init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.system.images import Source
 from minalbef.system.tokenizer import Tokenizer
-from minalbef.tasks.base import HEADS, Task
-from minalbef.tasks.prediction import Answer, Query, predict_class
+from minalbef.tasks.base import HEADS, Task, mean_figures
+from minalbef.tasks.prediction import predict_class
 
 LABELS = ("contradiction", "neutral", "entailment")      # in the original's order
 
@@ -115,16 +116,6 @@ def evaluate_entailment(model: EntailmentModel, tokenizer: Tokenizer, records: R
     return samples, {"chance": {"accuracy": 1 / len(LABELS)}}
 
 
-def validation_figures(samples: dict, more: dict) -> dict[str, float]:
-    """The figures of validation.csv, from what `evaluate` returns."""
-    return {"accuracy": samples["accuracy"].mean().item()}
-
-
-def predict(model: EntailmentModel, tokenizer: Tokenizer, query: Query) -> Answer:
-    """The most probable label, with a Grad-CAM map of it."""
-    return predict_class(model, tokenizer, query, LABELS)
-
-
 def dummy_record(image: Source, second: Source, text: str, id: int) -> EntailmentRecord:
     """A made-up record; the second image is not used."""
     return EntailmentRecord(image, text, id, LABELS[id % len(LABELS)])
@@ -138,8 +129,8 @@ TASK = Task(
     presets=("entailment",),
     lacks=HEADS,
     evaluate=evaluate_entailment,
-    validation_figures=validation_figures,
-    predict=predict,
+    validation_figures=mean_figures("accuracy"),
+    predict=partial(predict_class, labels=LABELS),
     text="statement",
     dummy_record=dummy_record,
 )

@@ -54,13 +54,9 @@ def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: i
         text; "mlm" masks one piece at a time and averages
     mask: `tokenizer.mask`, for "mlm"
     """
-    check_mode(model, layer, mode, mask)
-    if words is not None:
-        check_words(words, keep)
-        if mode == "itc":
-            raise ValueError("mode 'itc' explains the text as a whole; leave out words, or take "
-                             "mode 'itm' or 'mlm'")
+    check_mode(model, layer, mode)
     if mode == "itc":
+        assert words is None, "itc explains the text as a whole"
         heat = image_relevance(model, image, tokens, keep, layer)        # (b, n)
     elif mode == "itm":
         image_tokens = _encode_image(model, image)
@@ -104,37 +100,22 @@ def _fusion_maps(model: ALBEF, image_tokens: Tensor, tokens: Tensor, keep: Tenso
     return relevance(model, image_tokens, text_tokens, keep, score, layer)
 
 
-def check_mode(model: ALBEF, layer: int, mode: str, mask: int | None) -> None:
-    """Raises ValueError for a mode or a layer that the model lacks, and for "mlm" without mask."""
-    if mode not in ("itm", "itc", "mlm"):
-        raise ValueError(f"mode={mode!r} is none of itm, itc, mlm")
+def check_mode(model: ALBEF, layer: int, mode: str) -> None:
+    """Raises ValueError for a mode or a layer that the model lacks."""
+    if mode not in EXPLAINED:
+        raise ValueError(f"mode={mode!r} is none of {', '.join(EXPLAINED)}")
     layers: Any = model.image_encoder.blocks if mode == "itc" else model.fusion.layers
     if not -len(layers) <= layer < len(layers):
         raise ValueError(f"layer={layer}: mode {mode!r} of this model has {len(layers)}, from 0 to "
                          f"{len(layers) - 1}")
-    if mode == "mlm" and mask is None:
-        raise ValueError("mode 'mlm' masks words and needs the mask token: mask=tokenizer.mask")
-
-
-def check_words(words: Tensor, keep: Tensor) -> None:
-    """Raises ValueError unless words are (b, l) bool, at least one per row, no [CLS] or padding."""
-    if words.shape != keep.shape or words.dtype != torch.bool:
-        raise ValueError(f"words are {tuple(words.shape)} of {words.dtype}; they must be "
-                         f"{tuple(keep.shape)} of torch.bool, True for the words' tokens")
-    wrong = ~words.any(1) | words[:, 0] | (words & ~keep).any(1)
-    if wrong.any():
-        raise ValueError(f"words: row {int(wrong.nonzero()[0])} names none, or [CLS], or padding; "
-                         f"{int(wrong.sum())} of {len(words)} rows do; words=None takes all")
 
 
 def score_boxes(heat: Tensor, boxes: Tensor, size: tuple[int, int], power: float = 0.5
                 ) -> Tensor:
     """The sum of a map in each box, over area ** power: (g, g), (k, 4) -> (k,).
 
-    power: 0 favours the largest box, 1 the smallest
-    Raises ValueError for boxes that don't overlap the image.
+    boxes: see `check_boxes`. power: 0 favours the largest box, 1 the smallest
     """
-    check_boxes(boxes, size)
     heat = F.interpolate(heat[None, None], size=tuple(size), mode="bicubic")[0, 0]
     sums = []
     for x, y, width, height in boxes.tolist():
@@ -202,7 +183,6 @@ def pointing(heat: Tensor, box: Tensor, size: tuple[int, int]) -> float:
 
     Where patches tie, the fraction of them that is.
     """
-    check_boxes(box[None], size)
     row, column = (heat == heat.max()).nonzero(as_tuple=True)
     x = (column + 0.5) * size[1] / heat.shape[1]
     y = (row + 0.5) * size[0] / heat.shape[0]
@@ -219,8 +199,6 @@ def sweep(evaluate: Callable[[Place], float], places: Iterable[Place]
     -> the best place, the first of equals; all figures by place
     """
     figures = {place: evaluate(place) for place in places}
-    if not figures:
-        raise ValueError("no place to try; name at least one layer")
     return max(figures, key=figures.__getitem__), figures
 
 

@@ -2,6 +2,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,8 @@ from minalbef.losses import distilled_cross_entropy
 from minalbef.system.checkpoint import fit_weights, resize_weights
 from minalbef.system.images import Source, read_pixels
 from minalbef.system.tokenizer import Tokenizer
-from minalbef.tasks.base import ALIGNED, HEADS, Task
-from minalbef.tasks.prediction import Answer, Query, predict_class
+from minalbef.tasks.base import ALIGNED, HEADS, Task, mean_figures
+from minalbef.tasks.prediction import predict_class
 
 # weights that the two layers of a pair share: prefix, layer and the rest of the name
 SHARED = re.compile(r"(.*\bfusion\.layers\.)(\d+)(\.cross\.[kv]\..+)")
@@ -269,16 +270,6 @@ def evaluate_nlvr2(model: PairModel, tokenizer: Tokenizer, records: Records, how
     return samples, {"chance": {"accuracy": 1 / 2, "consistency": all_right}}
 
 
-def validation_figures(samples: dict, more: dict) -> dict[str, float]:
-    """The figures of validation.csv; accuracy selects the best weights, as in the original."""
-    return {name: samples[name].mean().item() for name in ("accuracy", "consistency")}
-
-
-def predict(model: PairModel, tokenizer: Tokenizer, query: Query) -> Answer:
-    """Whether the statement is true of the two images, with Grad-CAM maps of the answer."""
-    return predict_class(model, tokenizer, query, ("false", "true"))
-
-
 def dummy_record(image: Source, second: Source, text: str, id: int) -> NLVR2Record:
     """A made-up record, true if the id is odd."""
     return NLVR2Record((image, second), text, id % 2 == 1, id)
@@ -296,8 +287,8 @@ TASK = Task(
     pairs=True,
     lacks=HEADS,
     evaluate=evaluate_nlvr2,
-    validation_figures=validation_figures,
-    predict=predict,
+    validation_figures=mean_figures("accuracy", "consistency"),
+    predict=partial(predict_class, labels=("false", "true")),
     text="statement",
     dummy_record=dummy_record,
 )

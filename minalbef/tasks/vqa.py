@@ -412,6 +412,5 @@ TASK = Task(
     predict=predict,
     candidates="answers",
     text="question",
-    example="how many cats are there?",
     dummy_record=dummy_record,
 )

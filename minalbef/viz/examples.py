@@ -32,8 +32,7 @@ def guesses(run: Run, picture: Scene | None, text: str, places: Sequence[int],
     probabilities, pieces = logits.softmax(-1).topk(top)
     answers = []
     for ids, values in zip(pieces.tolist(), probabilities.tolist()):
-        names = [run.tokenizer.decode([i]) for i in ids]
-        answers.append(dict(zip(names, values)))
+        answers.append({run.tokenizer.decode([i]): value for i, value in zip(ids, values)})
     return answers
 
 

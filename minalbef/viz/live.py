@@ -9,13 +9,10 @@ from typing import Any
 from minalbef.system.metrics import read_metrics
 from minalbef.viz.plots import Plot, curves
 
-
-def no_words(text: str) -> list[str]:
-    """For a model that knows all words."""
-    return []
+SECONDS = 10.0                         # between two drawings of LossCurves, at least
 
 
-def live(draw: Callable[..., Plot], unknown: Callable[[str], list[str]] = no_words,
+def live(draw: Callable[..., Plot], unknown: Callable[[str], list[str]] = lambda text: [],
          **controls: Any) -> tuple[Any, Any]:
     """Show ipywidgets and a figure that follows them: -> the image and the note below it.
 
@@ -55,16 +52,14 @@ def live(draw: Callable[..., Plot], unknown: Callable[[str], list[str]] = no_wor
 class LossCurves:
     """The losses of a run's folder, shown in a notebook and redrawn while it trains."""
 
-    def __init__(self, folder: Path, seconds: float = 10.0) -> None:
-        """seconds: a call sooner after the last drawing draws nothing."""
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.seconds = seconds
         self.last = time.perf_counter()
         self.shown: Any = None
 
     def __call__(self) -> None:
         """To be called after each step."""
-        if time.perf_counter() - self.last > self.seconds:
+        if time.perf_counter() - self.last > SECONDS:
             self.draw()
 
     def draw(self) -> None:

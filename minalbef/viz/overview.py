@@ -3,7 +3,7 @@ import html
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
@@ -41,68 +41,40 @@ TEACHER = (
     "a little towards the model"
 )
 Point = tuple[float, float]
-
-
-class Box(NamedTuple):
-    """A part; the first line of its words is its title."""
-
-    part: str
-    x: float
-    y: float
-    width: float
-    height: float
-    words: str
-
-
-class Arrow(NamedTuple):
-    """An arrow in the colour of a part; angles: at which it leaves and arrives, for a corner."""
-
-    part: str
-    start: Point
-    end: Point
-    angles: tuple[int, int] | None = None
-
-
-class Note(NamedTuple):
-    """Words beside an arrow."""
-
-    x: float
-    y: float
-    words: str
-
-
+# part, x, y, width, height, words of which the first line is a title
 BOXES = (
-    Box("image encoder", 0.1, 2.2, 2.0, 1.0, "image encoder\na token for every patch"),
-    Box("text encoder", 3.6, 2.2, 2.0, 1.0, "text encoder\na token for every word"),
-    Box("fusion", 3.6, 4.0, 2.0, 1.0, "fusion\nwords look at patches"),
-    Box("itc", 2.5, 2.45, 0.7, 0.5, "ITC"),
-    Box("itm", 3.6, 5.5, 0.7, 0.5, "ITM"),
-    Box("mlm", 4.9, 5.5, 0.7, 0.5, "MLM"),
+    ("image encoder", 0.1, 2.2, 2.0, 1.0, "image encoder\na token for every patch"),
+    ("text encoder", 3.6, 2.2, 2.0, 1.0, "text encoder\na token for every word"),
+    ("fusion", 3.6, 4.0, 2.0, 1.0, "fusion\nwords look at patches"),
+    ("itc", 2.5, 2.45, 0.7, 0.5, "ITC"),
+    ("itm", 3.6, 5.5, 0.7, 0.5, "ITM"),
+    ("mlm", 4.9, 5.5, 0.7, 0.5, "MLM"),
 )
-ARROWS = (
-    Arrow("", (1.1, 1.65), (1.1, 2.17)),
-    Arrow("", (4.6, 0.75), (4.6, 2.17)),
-    Arrow("", (4.6, 3.22), (4.6, 3.97)),
-    Arrow("", (1.1, 3.22), (3.57, 4.5), (90, 0)),
-    Arrow("", (3.95, 5.03), (3.95, 5.47)),
-    Arrow("", (5.25, 5.03), (5.25, 5.47)),
-    Arrow("teacher", (5.63, 2.7), (6.97, 2.7)),
-    Arrow("teacher", (7.145, 2.17), (7.145, 1.18)),
-    Arrow("queue", (6.97, 0.95), (2.85, 2.42), (0, 90)),
-    Arrow("teacher", (8.45, 5.03), (5.63, 5.75), (90, 0)),
+# the part whose colour it has, from where, to where, and for a corner its angles at both ends
+ARROWS: tuple[tuple[str, Point, Point, tuple[int, int] | None], ...] = (
+    ("", (1.1, 1.65), (1.1, 2.17), None),
+    ("", (4.6, 0.75), (4.6, 2.17), None),
+    ("", (4.6, 3.22), (4.6, 3.97), None),
+    ("", (1.1, 3.22), (3.57, 4.5), (90, 0)),
+    ("", (3.95, 5.03), (3.95, 5.47), None),
+    ("", (5.25, 5.03), (5.25, 5.47), None),
+    ("teacher", (5.63, 2.7), (6.97, 2.7), None),
+    ("teacher", (7.145, 2.17), (7.145, 1.18), None),
+    ("queue", (6.97, 0.95), (2.85, 2.42), (0, 90)),
+    ("teacher", (8.45, 5.03), (5.63, 5.75), (90, 0)),
 )
 COMPARISONS = (                       # ITC's arrows, with two heads
-    Arrow("", (2.13, 2.7), (2.47, 2.7)),
-    Arrow("", (3.23, 2.7), (3.57, 2.7)),
+    ((2.13, 2.7), (2.47, 2.7)),
+    ((3.23, 2.7), (3.57, 2.7)),
 )
 NOTES = (
-    Note(6.3, 2.78, "follows"),
-    Note(5.9, 1.03, "more images and\ncaptions to tell apart"),
-    Note(7.0, 5.83, "soft targets, for ITC too"),
-    Note(2.3, 4.58, "keys and values"),
-    Note(2.85, 3.03, "near?"),
-    Note(3.95, 6.08, "true?"),
-    Note(5.25, 6.08, "which word?"),
+    (6.3, 2.78, "follows"),
+    (5.9, 1.03, "more images and\ncaptions to tell apart"),
+    (7.0, 5.83, "soft targets, for ITC too"),
+    (2.3, 4.58, "keys and values"),
+    (2.85, 3.03, "near?"),
+    (3.95, 6.08, "true?"),
+    (5.25, 6.08, "which word?"),
 )
 
 
@@ -121,7 +93,6 @@ def overview(*parts: str) -> plots.Plot:
     if parts:
         alt += f" In colour: {', '.join(parts)}."
         colours |= dict.fromkeys(set(PARTS) - set(parts), GREY)
-    if parts:
         size = 8.5
         plot, axes = plots.grid(alt, 1, 1, 5.8, 3.75)
     else:
@@ -131,9 +102,10 @@ def overview(*parts: str) -> plots.Plot:
     ax.set(xlim=(0, 10), ylim=(0, 6.4))
     ax.set_axis_off()
     draw_inputs(ax, size)
-    for box in BOXES:
-        words = box.words.partition("\n")[0] if parts else box.words
-        draw_part(ax, colours[box.part], box.x, box.y, box.width, box.height, words, size)
+    for part, x, y, width, height, words in BOXES:
+        if parts:
+            words = words.partition("\n")[0]
+        draw_part(ax, colours[part], x, y, width, height, words, size)
     draw_part(ax, colours["teacher"], 7.0, 2.2, 2.9, 2.8, linestyle="--")
     write(ax, 8.45, 3.6 if parts else 4.3, "teacher", weight="bold", size=size)
     draw_queue(ax, colours["queue"])
@@ -154,15 +126,14 @@ def draw_arrows(ax: Axes, colours: dict[str, str]) -> None:
         if angles:
             bend = f"angle,angleA={angles[0]},angleB={angles[1]},rad=8"
         ax.add_patch(arrow(start, end, arrowstyle="-|>", color=colour, connectionstyle=bend))
-    for comparison in COMPARISONS:
-        patch = arrow(comparison.start, comparison.end, arrowstyle="<|-|>", color=plots.INK)
-        ax.add_patch(patch)
+    for start, end in COMPARISONS:
+        ax.add_patch(arrow(start, end, arrowstyle="<|-|>", color=plots.INK))
 
 
 def write_notes(ax: Axes) -> None:
     """What the small drawing leaves out: the words beside arrows, of teacher and queue."""
-    for note in NOTES:
-        write(ax, note.x, note.y, note.words, size=8.5, va="bottom")
+    for x, y, words in NOTES:
+        write(ax, x, y, words, size=8.5, va="bottom")
     write(ax, 8.45, 3.35, TEACHER, size=8.5, linespacing=1.5)
     write(ax, 7.0, 0.62, "newest", size=8, ha="left", va="top")
     write(ax, 9.9, 0.62, "oldest", size=8, ha="right", va="top")

@@ -41,7 +41,8 @@ def write_page(folder: Path, report: dict, out: Path) -> Path:
     """
     run = load(folder)
     scenes = scene_values(run) if run.config.objects else None
-    engine = make_engine()
+    engine = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
+                         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     engine.globals.update(percent=percent, format_share=format_share)
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     text = engine.get_template("page.html").render(
@@ -55,13 +56,6 @@ def write_page(folder: Path, report: dict, out: Path) -> Path:
     path = out / "report.html"
     checkpoint.write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
     return path
-
-
-def make_engine(*folders: Path) -> Environment:
-    """Templates of these folders, then of this one, whose page.css styles every page."""
-    loader = FileSystemLoader([*folders, Path(__file__).parent])
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined,
-                       trim_blocks=True, lstrip_blocks=True)
 
 
 def percent(value: float) -> str:
@@ -118,11 +112,9 @@ def training(folder: Path, run: Run) -> list[plots.Plot]:
         "hard negatives": config.hard_from * samples,
     }
     figures = []
-    warm = read_metrics(folder / "warm")
-    if warm:
+    if warm := read_metrics(folder / "warm"):
         figures.append(plots.curves(warm))
-    metrics = read_metrics(folder)
-    if metrics:
+    if metrics := read_metrics(folder):
         figures.append(plots.curves(metrics, phases))
     return figures
 
@@ -221,10 +213,7 @@ def looks(run: Run, scenes: Sequence[Drawn]) -> list[dict]:
     cards = []
     for scene in scenes:
         text = clean(scene.text).split()
-        places = []
-        for i, kind in enumerate(kinds_of_word(scene.text)):
-            if kind != "other":
-                places.append(i)
+        places = [i for i, kind in enumerate(kinds_of_word(scene.text)) if kind != "other"]
         hidden = words.hide(run, [scene.text], [(0, [i]) for i in places])
         image_tokens = questions.image_tokens(run, [scene.scene])
         maps = words.word_maps(run, hidden, image_tokens, "mlm")             # (places, n)
@@ -251,10 +240,8 @@ def guesses(run: Run, scenes: Sequence[Drawn], count: int = 3) -> list[dict]:
         without = examples.guesses(run, None, scene.text, places)
         lines = []
         for i, seen, blind in zip(places, with_image, without):
-            before = " ".join(text[:i])
-            after = " ".join(text[i + 1:])
-            lines.append({"before": before, "word": text[i], "after": after, "seen": seen,
-                          "blind": blind})
+            lines.append({"before": " ".join(text[:i]), "word": text[i],
+                          "after": " ".join(text[i + 1:]), "seen": seen, "blind": blind})
         cards.append({"picture": thumbnail(scene.scene), "lines": lines})
     return cards
 

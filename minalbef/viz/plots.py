@@ -25,7 +25,6 @@ from PIL import Image
 from minalbef.system.writing import write_atomically
 
 # Okabe and Ito's colours, which the colour-blind can tell apart
-BLACK = "#000000"
 ORANGE = "#E69F00"
 SKY = "#56B4E9"
 GREEN = "#009E73"

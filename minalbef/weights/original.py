@@ -87,16 +87,11 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
     for key in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not _is_state_dict(state):
+    is_dict = isinstance(state, dict) and bool(state)
+    if not is_dict or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds no state dict of tensors, neither by itself nor under "
                          "'model'")
     return state
-
-
-def _is_state_dict(state: Any) -> bool:
-    if not isinstance(state, dict) or not state:
-        return False
-    return all(isinstance(value, Tensor) for value in state.values())
 
 
 @dataclass(frozen=True)

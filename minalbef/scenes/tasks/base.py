@@ -75,8 +75,8 @@ class SceneTask:
     # figures that the task's `evaluate` gives -> their names in the report; empty: all, unchanged
     figures: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)    # of fine-tuning, where they differ
-    # config -> the answers to choose among
-    answers: Callable[[Config], list[str]] | None = None
+    # config -> the answers to choose among, for a run of scenes
+    listed_answers: Callable[[Config], list[str] | None] = lambda config: None
     # (model, tokenizer, hide) -> options of How that are chosen on validation problems
     choose: Callable[[nn.Module, Tokenizer, str], dict[str, Any]] | None = None
 
@@ -86,12 +86,6 @@ class SceneTask:
     trained_baselines: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     # not trained: which model (pretrained, start, random, tuned), and the input that it doesn't see
     untrained_baselines: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-
-    def listed_answers(self, config: Config) -> list[str] | None:
-        """The answers to choose among, for a run of scenes; None for a task that chooses none."""
-        if self.answers is None:
-            return None
-        return self.answers(config)
 
 
 def problems(name: str, split: str, config: Config, seed: int) -> Problems:

@@ -51,8 +51,9 @@ def baselines(draw: Draw) -> dict:
     def samples(values: Iterable[float]) -> Clusters:
         return cluster(torch.tensor(list(values)).float(), "grounding")
 
-    return {"random_box": {"proposals": samples(map(random_box, examples))},
-            "largest_box": {"proposals": samples(map(largest_box, examples))},
+    return {"random_box": {"proposals": samples(random_box(p.box, p.proposals) for p in examples)},
+            "largest_box": {"proposals": samples(largest_box(p.box, p.proposals)
+                                                 for p in examples)},
             "random_point": {"pointing": samples(p.box[2] * p.box[3] for p in examples)}}
 
 

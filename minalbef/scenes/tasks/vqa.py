@@ -1,13 +1,11 @@
 """VQA on scenes: one question about two similar scenes, with different answers."""
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from emojiscenes.phrasing import ASKED
 from emojiscenes.problems import Asked, answer_list
-from minalbef.config import Config
 from minalbef.evaluation import answers
 from minalbef.evaluation.intervals import figures_by_kind
 from minalbef.scenes.tasks.base import BLIND, Draw, Painter, SceneTask, SceneTest, cluster
@@ -19,11 +17,6 @@ NUMBER = 1800
 def record(problem: Asked, painter: Painter) -> VQARecord:
     return VQARecord(painter.image(problem.scene), painter.text(problem.text), problem.answers,
                      problem.id, kind=problem.kind)
-
-
-def listed_answers(config: Config) -> list[str]:
-    """All answers that there are to questions about a run's objects."""
-    return answer_list(config.objects)
 
 
 def agreement(answer: str, problem: Asked) -> float:
@@ -42,35 +35,26 @@ def options(problem: Asked, objects: Sequence[str]) -> list[str]:
 
 
 def baselines(draw: Draw) -> dict:
-    """VQA accuracy of the best constant answer to each kind of question, and of a random one of
-    its possible answers."""
+    """VQA accuracy of the best constant answer to each kind of question, and of a random one."""
     examples = draw("vqa", NUMBER)
     objects = sorted({thing.name for problem in examples for thing in problem.scene.objects})
-    constant, chance = torch.zeros(2, len(examples))
-    for kind in dict.fromkeys(problem.kind for problem in examples):
-        rows = [i for i, problem in enumerate(examples) if problem.kind == kind]
-        score_kind([examples[i] for i in rows], objects, rows, constant, chance)
+    scores = []                       # of each question's answers; all others score 0
+    totals: dict[str, Counter] = defaultdict(Counter)                # by kind
+    chance = []
+    for problem in examples:
+        score = {answer: agreement(answer, problem) for answer in problem.answers}
+        scores.append(score)
+        totals[problem.kind].update(score)
+        possible = options(problem, objects)
+        chance.append(sum(score.get(answer, 0) for answer in possible) / len(possible))
+    best = {kind: max(total, key=total.__getitem__) for kind, total in totals.items()}
+    constant = [score.get(best[p.kind], 0.0) for score, p in zip(scores, examples)]
     kinds = [problem.kind for problem in examples]
     figures = {}
     for name, samples in (("majority", constant), ("chance", chance)):
-        clusters = cluster(samples, "vqa")
+        clusters = cluster(torch.tensor(samples), "vqa")
         figures[name] = {"accuracy": clusters, **figures_by_kind(clusters, kinds)}
     return figures
-
-
-def score_kind(examples: Sequence[Asked], objects: Sequence[str], rows: list[int], constant: Tensor,
-               chance: Tensor) -> None:
-    """The two baselines on questions of one kind, into these rows of their samples, in place."""
-    totals: Counter = Counter()
-    scores = []                       # of each question's answers; all others score 0
-    for i, problem in zip(rows, examples):
-        score = {answer: agreement(answer, problem) for answer in dict.fromkeys(problem.answers)}
-        scores.append(score)
-        totals.update(score)
-        possible = options(problem, objects)
-        chance[i] = sum(score.get(answer, 0) for answer in possible) / len(possible)
-    best = max(totals, key=totals.__getitem__)
-    constant[rows] = torch.tensor([score.get(best, 0.0) for score in scores])
 
 
 SCENES = SceneTask(
@@ -79,7 +63,7 @@ SCENES = SceneTask(
     tests={"": SceneTest("vqa", NUMBER)},
     titles=(("VQA accuracy", "accuracy"),
             *((f"VQA accuracy, {kind}", f"by_kind.{kind}") for kind in ASKED)),
-    answers=listed_answers,
+    listed_answers=lambda config: answer_list(config.objects),
     baselines=baselines,
     trained_baselines=BLIND,
 )
