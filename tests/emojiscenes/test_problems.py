@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from emojiscenes.language import Noun, Object, Relation, There, holds, needs
-from emojiscenes.phrasing import ASKED, CLAIMED, NEEDS_BOTH, answer, true_of
+from emojiscenes.phrasing import ASKED, CLAIMED, NEEDS_BOTH, answer
 from emojiscenes.problems import GROUP, Problems
 from emojiscenes.scenes import SPLITS, split_of
 from emojiscenes.staging import refers, views
@@ -181,21 +181,6 @@ def test_questions_alone_give_no_answers(samples):
 
 
 # NLVR2
-
-
-def test_claims_are_twice_true_and_twice_false(samples):
-    for group in zip(*(samples["nlvr2"][i::4] for i in range(4))):
-        assert [problem.true for problem in group].count(True) == 2
-        assert len({(problem.text, problem.id, problem.kind) for problem in group}) == 1
-        assert (
-            len({problem.left for problem in group})
-            == len({problem.right for problem in group})
-            == 2
-        )
-        assert len({(problem.left, problem.right) for problem in group}) == 4
-        for problem in group:
-            assert true_of(problem.claim, problem.left, problem.right) is problem.true
-    assert {problem.kind for problem in samples["nlvr2"]} == set(CLAIMED)
 
 
 def test_text_or_one_picture_do_not_tell_where_both_are_needed(samples):

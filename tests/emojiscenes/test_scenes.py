@@ -43,9 +43,6 @@ def names(samples: Drawn) -> set[str]:
     return {thing.name for thing in samples.scene.objects}
 
 
-# the same for ever
-
-
 # captions
 def test_captions_are_true_and_can_be_said_again(train, siblings, families):
     for example in [*train, *siblings, *itertools.chain(*families)]:
@@ -182,9 +179,6 @@ def test_words_alone_do_not_tell_a_foil_from_the_truth(changed):
     assert leans(pairs) > 4
 
 
-# truth
-
-
 # noise
 def test_noise_has_its_rates_and_its_kinds():
     scenes = Scenes("train", noise=(0.1, 0.2, 0.3))
@@ -208,17 +202,6 @@ def test_noise_has_its_rates_and_its_kinds():
 # pictures
 def one_thing(vendor="noto", angle=0.0, curtain=None, name="apple"):
     return Scene((Object(name, 0.3, 0.6, 0.4, vendor, angle),), "blue", curtain)
-
-
-def test_the_right_drawing_is_painted():
-    """Every sheet's apple is reddest among apple, banana and frog, its frog greenest."""
-    for vendor in emoji()["vendors"]:
-        red, yellow, green = (
-            paint(one_thing(vendor, name=name), 48)[22:36, 8:22].reshape(-1, 3).mean(0)
-            for name in ("apple", "banana", "frog")
-        )
-        assert red[0] - red[1] > max(c[0] - c[1] for c in (yellow, green))
-        assert green[1] - green[0] > max(c[1] - c[0] for c in (red, yellow))
 
 
 def test_a_curtain_hides_what_is_behind():
