@@ -18,11 +18,12 @@ import tyro
 from ablate_records import RunKey, read_records, seconds_per_sample
 from ablate_rows import BASES, ROWS, rows_of
 from ablate_run import work
-from minalbef import train, writing
+from minalbef import train
 from minalbef.cli.main import run_script
-from minalbef.metrics import progress, read_metrics
 from minalbef.presets import preset
 from minalbef.recipes.launch import ENVIRONMENT, GRACE
+from minalbef.system import writing
+from minalbef.system.metrics import progress, read_metrics
 from outcomes import DOWNSTREAM, TASK_STEPS
 
 LOG = logging.getLogger("minalbef")

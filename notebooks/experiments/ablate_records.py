@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ablate_rows import ROWS
-from minalbef.writing import restate
+from minalbef.system.writing import restate
 
 
 class RunKey(NamedTuple):

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emojiscenes.scenes import Drawn, Scenes
-from minalbef.config import nearest
 from minalbef.datasets.loader import order
+from minalbef.system.limits import nearest
 
 # few kinds of objects are soon told apart, so that we can afford several seeds
 SMALL = dict(objects=20, text_depth=1, fusion_depth=3)

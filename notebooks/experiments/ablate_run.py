@@ -24,11 +24,11 @@ from minalbef.presets import preset
 from minalbef.pretrain import Draws, Keys, PretrainBatch
 from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
-from minalbef.run import Run
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.pretrain import FastScenePretrain
-from minalbef.tokenizer import Tokenizer
-from minalbef.writing import write_atomically
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.system.writing import write_atomically
+from minalbef.tasks.run import Run
 from outcomes import look, outcomes, outcomes_of_tasks
 from second import SECOND
 

@@ -22,7 +22,6 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from minalbef import checkpoint
 from minalbef.cli.main import run_script
 from minalbef.config import Config
 from minalbef.presets import preset
@@ -30,7 +29,8 @@ from minalbef.pretrain import Draws, Keys
 from minalbef.recipes.pretrain import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes.pretrain import FastScenePretrain
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import checkpoint
+from minalbef.system.tokenizer import Tokenizer
 from results import write_json
 from second import SECOND
 

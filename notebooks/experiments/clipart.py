@@ -11,16 +11,16 @@ from learn import summarise
 from minalbef import Run, load
 from minalbef.cli.main import run_script
 from minalbef.cli.train import Changes
-from minalbef.data import list_images
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.evaluation.validation import BEST
-from minalbef.metrics import read_metrics
 from minalbef.recipes import launch
 from minalbef.recipes.evaluate import evaluate_set
 from minalbef.recipes.pretrain import settings
 from minalbef.recipes.report import train_seconds
 from minalbef.recipes.search import search_features
+from minalbef.system.images import list_images
+from minalbef.system.metrics import read_metrics
 from results import flatten, write_json
 
 OUT = Path(__file__).with_suffix(".json")

@@ -23,12 +23,12 @@ from emojiscenes.grammar import words
 from emojiscenes.language import Form, Noun, Object, Relation, Scene, There, holds
 from emojiscenes.scenes import Drawn, Scenes, in_one_half, truth
 from minalbef import Run, load
-from minalbef.checkpoint import run_folder
 from minalbef.cli.main import run_script
 from minalbef.data import data_folder
 from minalbef.evaluation import ranking
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import questions
+from minalbef.system.checkpoint import run_folder
 from results import table_of, write_json
 
 PATH = Path(__file__).with_suffix(".json")

@@ -18,15 +18,16 @@ from pathlib import Path
 
 import torch
 
-from minalbef import checkpoint, preset
+from minalbef import preset
 from minalbef.config import Config
-from minalbef.metrics import read_metrics
 from minalbef.pretrain import Draws
 from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
-from minalbef.run import Run
 from minalbef.scenes.evaluation import evaluate_scenes
 from minalbef.scenes.pretrain import FastScenePretrain
+from minalbef.system import checkpoint
+from minalbef.system.metrics import read_metrics
+from minalbef.tasks.run import Run
 from minalbef.train import Stopped
 from results import flatten, write_json
 from second import SECOND

@@ -18,20 +18,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from minalbef import distributed
 from minalbef.bench.loading import jpeg
 from minalbef.bench.step import WORDS, Steps, measure_step
 from minalbef.cli.main import run_script
 from minalbef.cli.train import Changes
-from minalbef.config import Config, read_changes
+from minalbef.config import Config
 from minalbef.data import Record
 from minalbef.datasets.loader import PREFETCH, RecordBatches
 from minalbef.fast import loop
 from minalbef.presets import preset
 from minalbef.pretrain import collate
 from minalbef.recipes.report import commit, describe_device, now
+from minalbef.system import distributed
+from minalbef.system.settings import read_changes
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.table import TASKS
-from minalbef.tokenizer import Tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 

@@ -9,13 +9,14 @@ from torch import Tensor
 from emojiscenes.grammar import directions, render
 from emojiscenes.scenes import WORDING, Drawn, Scenes, paint, split_of
 from emojiscenes.stream import Stream
-from minalbef import checkpoint, load, train
+from minalbef import load, train
 from minalbef.data import data_folder, transform
 from minalbef.presets import preset
 from minalbef.recipes import pretrain
-from minalbef.run import Run
 from minalbef.scenes import questions
 from minalbef.scenes.batches import SceneBatches
+from minalbef.system import checkpoint
+from minalbef.tasks.run import Run
 
 FOLDER = Path("runs/lesson")
 POOL = 2_000                          # pairs of siblings of each sort, again and again

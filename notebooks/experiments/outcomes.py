@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from emojiscenes.scenes import Drawn, Scenes, truth
-from minalbef import checkpoint
 from minalbef.evaluation.intervals import Clusters
 from minalbef.pretrain import Pretrain
 from minalbef.recipes import finetune
-from minalbef.run import Run
 from minalbef.scenes import evaluation, questions, task_problems
+from minalbef.system import checkpoint
+from minalbef.system.tokenizer import Tokenizer
+from minalbef.tasks.run import Run
 from minalbef.tasks.table import load_model
-from minalbef.tokenizer import Tokenizer
 
 TEST_SEED = 2000                      # of a run's questions, plus the run's seed: other questions with each
 LOOK = dict(split="validation", seed=1401)

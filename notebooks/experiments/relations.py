@@ -19,17 +19,18 @@ from torch import Tensor
 
 from emojiscenes import scenes
 from emojiscenes.scenes import Drawn, Scenes
-from minalbef import checkpoint, load, train
+from minalbef import load, train
 from minalbef.data import data_folder
 from minalbef.fast.pretrain import Encoded, Pool
 from minalbef.presets import preset
 from minalbef.pretrain import Negatives, Pairs, PretrainBatch
 from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
-from minalbef.run import Run
 from minalbef.scenes import evaluation, questions
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.pretrain import FastScenePretrain, ScenePretrain, has_siblings
+from minalbef.system import checkpoint
+from minalbef.tasks.run import Run
 from results import write_json
 from second import SECOND
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from minalbef.checkpoint import write_atomically
+from minalbef.system.checkpoint import write_atomically
 
 MARKS = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end of \2 -->)", re.S)
 NO_FIGURES = ("config", "intervals", "versions", "counts")

@@ -14,8 +14,8 @@ from torch import Tensor
 from emojiscenes.scenes import truth
 from minalbef import Run, load
 from minalbef.evaluation import ranking, words
+from minalbef.evaluation.gradcam import match_score, relevance, word_score
 from minalbef.evaluation.intervals import interval
-from minalbef.gradcam import match_score, relevance, word_score
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import questions
 from minalbef.scenes.records import patches_inside, unique_nouns

@@ -15,14 +15,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from minalbef import distributed
 from minalbef.bench.step import WORDS, make_batch
 from minalbef.fast import loop
 from minalbef.fast.pretrain import FastPretrain
 from minalbef.presets import preset
 from minalbef.recipes.report import commit, describe_device, now
+from minalbef.system import distributed
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.table import TASKS
-from minalbef.tokenizer import Tokenizer
 
 KINDS = ("global", "local")           # hard negatives: of the global batch, or of the own process
 ROUNDS = 24

@@ -12,9 +12,10 @@ import circuit
 import circuit_failures
 import circuit_training
 from emojiscenes.language import holds
-from minalbef import checkpoint, load
+from minalbef import load
 from minalbef.presets import preset
 from minalbef.recipes import pretrain as recipe
+from minalbef.system import checkpoint
 
 ROOT = Path(__file__).parents[2]
 SHORT = dict(epoch=64 * 4, warm_steps=2)

@@ -23,9 +23,10 @@ from chromium import (
 from emojiscenes.language import Object, Scene
 from emojiscenes.scenes import Scenes, paint
 from helpers import disturb
-from minalbef import ALBEF, checkpoint, load
+from minalbef import ALBEF, load
 from minalbef.layers import record_weights
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import checkpoint
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.viz.explorer import write_explorer
 
 MODELS = ("tiny", "tiny-paper")  # the page's pair

@@ -11,13 +11,15 @@ import torch
 from chromium import explorers
 from commands import call
 from helpers import disturb
-from minalbef import ALBEF, checkpoint, load
-from minalbef.data import data_folder, list_images
+from minalbef import ALBEF, load
+from minalbef.data import data_folder
 from minalbef.presets import preset
 from minalbef.recipes import explore
 from minalbef.recipes import search as finder
 from minalbef.recipes.explore import write_page
-from minalbef.tokenizer import Tokenizer
+from minalbef.system import checkpoint
+from minalbef.system.images import list_images
+from minalbef.system.tokenizer import Tokenizer
 
 CLIPART = data_folder() / "clipart" / "images.zip"
 DRAWINGS = 60

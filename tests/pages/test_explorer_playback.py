@@ -19,7 +19,8 @@ from chromium import (
     open_details,
     settle,
 )
-from minalbef import ALBEF, Run, checkpoint, load
+from minalbef import ALBEF, Run, load
+from minalbef.system import checkpoint
 from minalbef.viz import playback
 from minalbef.viz.explorer import write_explorer
 

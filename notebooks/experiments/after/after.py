@@ -38,15 +38,16 @@ from llava import LLaVAPretrain  # noqa: E402
 from measure import measure  # noqa: E402
 from minalbef import load, train  # noqa: E402
 from minalbef.cli.main import run_script  # noqa: E402
-from minalbef.config import Config, nearest  # noqa: E402
+from minalbef.config import Config  # noqa: E402
 from minalbef.data import data_folder  # noqa: E402
 from minalbef.presets import preset  # noqa: E402
 from minalbef.recipes import pretrain  # noqa: E402
 from minalbef.recipes.report import commit, describe_device, now  # noqa: E402
-from minalbef.run import Run  # noqa: E402
 from minalbef.scenes.batches import SceneBatches  # noqa: E402
 from minalbef.scenes.pretrain import FastScenePretrain  # noqa: E402
-from minalbef.tokenizer import Tokenizer  # noqa: E402
+from minalbef.system.limits import nearest
+from minalbef.system.tokenizer import Tokenizer  # noqa: E402
+from minalbef.tasks.run import Run  # noqa: E402
 from results import write_json  # noqa: E402
 from siglip import SigLIPPretrain  # noqa: E402
 from xvlm import XVLMPretrain  # noqa: E402

@@ -17,8 +17,8 @@ from torch import Tensor
 from emojiscenes.language import Scene
 from emojiscenes.scenes import Drawn, Scenes
 from false_captions import score, score_written
-from minalbef.run import Run
 from minalbef.scenes import questions
+from minalbef.tasks.run import Run
 
 NUCLEUS = 0.9
 CHUNK = 128

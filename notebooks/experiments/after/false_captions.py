@@ -18,7 +18,7 @@ from minalbef.datasets.loader import order
 from minalbef.scenes import questions
 from minalbef.scenes.batches import SceneBatches, longest_text
 from minalbef.scenes.pretrain import SceneBatch
-from minalbef.tokenizer import Tokenizer
+from minalbef.system.tokenizer import Tokenizer
 
 SIZE = 12_800                         # scenes of the set
 NOISE = (0.2, 0.0, 0.2)               # shares: one thing changed, words missing, of another scene

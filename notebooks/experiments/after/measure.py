@@ -26,9 +26,9 @@ from emojiscenes.scenes import Drawn
 from emojiscenes.staging import RIGHT, box_of, overlap
 from minalbef.evaluation import ranking
 from minalbef.evaluation.words import piece_places
-from minalbef.run import Run
 from minalbef.scenes import evaluation, questions
 from minalbef.scenes.records import unique_nouns, word_records
+from minalbef.tasks.run import Run
 
 FIRST = 3000                          # of the questions' seeds, plus the run's
 RANKED, CHANGED, WORDS, POINTED = 500, 250, 250, 400

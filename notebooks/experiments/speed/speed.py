@@ -25,13 +25,13 @@ from minalbef.cli.main import run_script
 from minalbef.cli.train import Changes
 from minalbef.config import Config
 from minalbef.fast import loop
-from minalbef.metrics import read_metrics
 from minalbef.recipes import launch
 from minalbef.recipes.evaluate import evaluate_run
 from minalbef.recipes.pretrain import begin, settings
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.warm_start import LabelBatches, WarmStart
+from minalbef.system.metrics import read_metrics
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -14,9 +14,9 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 from in_batch import InBatch  # noqa: E402
 from minalbef.cli.main import run_script  # noqa: E402
 from minalbef.cli.train import Changes  # noqa: E402
-from minalbef.config import nearest  # noqa: E402
 from minalbef.recipes.pretrain import pretrain, settings  # noqa: E402
 from minalbef.scenes.pretrain import FastScenePretrain  # noqa: E402
+from minalbef.system.limits import nearest  # noqa: E402
 
 TASKS: dict[str, Callable[..., Any]] = {"scenes": FastScenePretrain, "in-batch": InBatch}
 
