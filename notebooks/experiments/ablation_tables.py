@@ -4,6 +4,7 @@ From ablation.jsonl, sweeps.json and sharing.json, which other scripts of this f
 """
 import statistics
 from collections.abc import Sequence
+from operator import sub
 
 import numpy as np
 
@@ -60,8 +61,7 @@ def seeds_of(records: Sequence[dict], row: str, name: str, count: int = 8) -> li
 
 def gain(records: Sequence[dict], row: str, baseline: str, name: str) -> list[float]:
     """What `row` has over `baseline`, seed by seed."""
-    both = zip(seeds_of(records, row, name), seeds_of(records, baseline, name))
-    return [new - old for new, old in both]
+    return list(map(sub, seeds_of(records, row, name), seeds_of(records, baseline, name)))
 
 
 def spoilt_table(records: Sequence[dict]) -> str:

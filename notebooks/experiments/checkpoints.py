@@ -81,7 +81,7 @@ def watch(recipe: str, seed: int, count: int, folder: Path) -> dict[str, str]:
     config = preset("tiny", **RECIPES[recipe], seed=seed)
     steps = spaced_steps(config, count)
     pretrain(config, folder, quiet=True, make=partial(Watched, folder=folder, steps=steps))
-    parts = [folder / "start", *(step_folder(folder, step) for step in steps)]
+    parts = [folder / "start", *map(partial(step_folder, folder), steps)]
     if missing := [part.name for part in parts if not part.exists()]:
         raise ValueError(f"{folder} is a finished run without {missing[0]}; remove the folder and "
                          "call this again, or take as many checkpoints as it has")
@@ -90,8 +90,8 @@ def watch(recipe: str, seed: int, count: int, folder: Path) -> dict[str, str]:
 
 def compare(name: str, hashes: dict[str, str], record: dict[str, Any]) -> str:
     """Whether a run's hashes are those of a record, in the folders that both have, in words."""
-    both = [part for part in hashes if part in record["hashes"]]
-    differing = [part for part in both if hashes[part] != record["hashes"][part]]
+    both = hashes.keys() & record["hashes"].keys()
+    differing = sorted(part for part in both if hashes[part] != record["hashes"][part])
     outcome = "all are the same"
     if differing:
         outcome = f"and {differing[0]} and {len(differing) - 1} more differ"

@@ -375,9 +375,11 @@ def measure_direction(chosen_by: Questions, questions: Questions, absent: Questi
     fresh_x, fresh_y, _ = read_direction(questions, what)
     direction = direction_of(x, weights)
     change = partial(true_change, what)
-    moves = {length: chosen_by.moved(shift_objects(chosen_by, length * direction, change))
-             for length in LENGTHS}
-    length = max(moves, key=lambda each: moves[each])
+
+    def moved_by(length: float) -> float:
+        return chosen_by.moved(shift_objects(chosen_by, length * direction, change))
+
+    length = max(LENGTHS, key=moved_by)
     moved = questions.moved(shift_objects(questions, length * direction, change))
     typical = typical_change(what, questions)
     return {"explained": round(explained(weights, fresh_x, fresh_y), 3), "length": length,
@@ -407,8 +409,10 @@ def measure(run: Run) -> dict[str, Any]:
     groups = {}
     for title, group in itertools.groupby(heads_of(run), key=lambda head: head.group):
         group_heads = list(group)
-        groups[title] = {name: round(without(group_heads, questions[name], means[name]), 3)
-                         for name in ("relation", "object")}
+        groups[title] = {}
+        for name in ("relation", "object"):
+            share = without(group_heads, questions[name], means[name])
+            groups[title][name] = round(share, 3)
     alone = {}
     for head in heads_of(run):
         alone[str(head)] = round(without([head], relations, means["relation"]), 3)

@@ -11,6 +11,7 @@ Writes closeup.json beside itself.
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,27 +45,41 @@ MIDDLES = np.linspace(0.26, 0.74, 9)             # where the middle of a couple 
 DIRECTIONS = ("left", "right", "above", "below")
 
 
+def sibling_scenes(run: Run, split: str, siblings: float) -> Scenes:
+    """The run's scenes, with this share of siblings."""
+    return Scenes(split, seed=6, size=run.config.image_size, objects=run.config.objects,
+                  siblings=siblings)
+
+
+def scenes_and_texts(pairs: Sequence[Drawn]) -> tuple[list[Scene], list[str]]:
+    """The two columns of pairs."""
+    return [pair.scene for pair in pairs], [pair.text for pair in pairs]
+
+
 @torch.no_grad()
 def similarities(run: Run, batch: list[Drawn]) -> Tensor:
     """Of all texts with all images of a batch, over temperature: (text, image)."""
-    image = questions.pixels([pair.scene for pair in batch], run.config.image_size)
-    tokens, keep = run.tokenizer.encode([pair.text for pair in batch], run.config.text_length)
+    scenes, texts = scenes_and_texts(batch)
+    image = questions.pixels(scenes, run.config.image_size)
+    tokens, keep = run.tokenizer.encode(texts, run.config.text_length)
     model = run.model
-    texts = model.text_feature(model.encode_text(tokens, keep))
-    return texts @ model.image_feature(model.encode_image(image)).T / model.temperature
+    text = model.text_feature(model.encode_text(tokens, keep))
+    return text @ model.image_feature(model.encode_image(image)).T / model.temperature
 
 
 def sampler(run: Run, start: Run) -> dict[str, dict[str, float]]:
     """The probability of each kind of hard negative, for rows of a batch that have a sibling."""
-    source = Scenes("test", seed=6, size=run.config.image_size, objects=run.config.objects,
-                    siblings=run.config.siblings)
+    source = sibling_scenes(run, "test", run.config.siblings)
     batch = [source.draw(i) for i in range(64)]
     never = torch.from_numpy(truth(batch))
     place = torch.arange(64)
     has_sibling = torch.tensor([pair.kind != "" for pair in batch])
     sibling = has_sibling[:, None] & (place == place[:, None] ^ 1)            # (text, image)
-    names = [{thing.name for thing in pair.scene.objects} for pair in batch]
-    common = torch.tensor([[bool(a & b) for b in names] for a in names])
+    common = torch.zeros(64, 64, dtype=torch.bool)
+    for i, a in enumerate(batch):
+        for j, b in enumerate(batch):
+            names = questions.object_names(a.scene) & questions.object_names(b.scene)
+            common[i, j] = bool(names)
     kinds = {"the sibling": sibling, "another with a common object": common & ~sibling,
              "no common object": ~common}
     first, last = similarities(start, batch), similarities(run, batch)
@@ -89,7 +104,7 @@ def share(values: Tensor) -> float:
 def families(run: Run) -> dict[str, dict[str, float]]:
     """R@1 of ITC and ITM within 300 families, both directions, by what their scenes differ in."""
     group = questions.families(run, "test", 6, 300)
-    encoded = questions.encode(run, [pair.scene for pair in group], [pair.text for pair in group])
+    encoded = questions.encode(run, *scenes_and_texts(group))
     family = torch.arange(len(group)) // 4
     scores = ranking.score(run.model, encoded, rivals=family[:, None] == family)
     recalls = ranking.rank(scores, torch.eye(len(group), dtype=torch.bool), (1,))
@@ -132,10 +147,13 @@ def slide(run: Run) -> dict[str, dict[str, float]]:
 def couples(run: Run) -> dict[str, dict[str, float]]:
     """Of forty couples, those accepted as "left of": at the left edge, in the middle, right."""
     rng = np.random.default_rng(0)
-    source = Scenes("train", seed=6, size=run.config.image_size, objects=run.config.objects,
-                    siblings=1.0)
-    names = [tuple(map(str, rng.choice(source.names, 2, replace=False))) for _ in range(40)]
-    texts = [f"{words(a)[0]} {a} to the left of {words(b)[0]} {b}" for a, b in names]
+    source = sibling_scenes(run, "train", 1.0)
+    names = []
+    texts = []
+    for _ in range(40):
+        a, b = map(str, rng.choice(source.names, 2, replace=False))
+        names.append((a, b))
+        texts.append(f"{words(a)[0]} {a} to the left of {words(b)[0]} {b}")
 
     def odds(dx: float, dy: float) -> Tensor:
         """ITM's log-odds (middles, couples): the first object is dx, dy from the middle."""
@@ -164,8 +182,7 @@ def couples(run: Run) -> dict[str, dict[str, float]]:
 
 def contrasts(run: Run) -> dict[str, dict[str, int]]:
     """For 6,000 pairs of siblings: which direction, and no other, is true of the sibling."""
-    source = Scenes("train", seed=6, size=run.config.image_size, objects=run.config.objects,
-                    siblings=1.0)
+    source = sibling_scenes(run, "train", 1.0)
     counts: dict[str, Counter] = {direction: Counter() for direction in DIRECTIONS}
     for i in range(0, 12_000, 2):
         pair = source.draw(i), source.draw(i + 1)
@@ -182,8 +199,7 @@ def contrasts(run: Run) -> dict[str, dict[str, int]]:
 
 def within_one_half(run: Run) -> float:
     """The share of siblings differing in a relation whose objects are in one half of the image."""
-    source = Scenes("train", seed=6, size=run.config.image_size, objects=run.config.objects,
-                    siblings=1.0)
+    source = sibling_scenes(run, "train", 1.0)
     pairs = [source.draw(i) for i in range(800)]
     inside = [in_one_half(pair.form, pair.scene) for pair in pairs if pair.kind == "relation"]
     return round(float(np.mean(inside)), 4)

@@ -16,14 +16,20 @@ WIDE = 0.1                             # a spread over seeds that is shown besid
 LEARNT = {"learn": "`tiny`", "learn_paper": "the paper's objectives alone"}
 
 
+def by_kind(figure: str, *kinds: str) -> tuple[str, ...]:
+    """The report's names of a figure, by kind."""
+    return tuple(f"{figure}.{kind}" for kind in kinds)
+
+
 def stress(answer: str, *kinds: str) -> tuple[str, ...]:
     """The report's names of answers to the stress test's questions."""
-    return tuple(f"stress.{answer}.{kind}" for kind in kinds)
+    return by_kind(f"stress.{answer}", *kinds)
 
 
-EDGES = tuple(f"relation_at_{edge}_edge" for edge in ("left", "right", "top", "bottom"))
-COLOURS = tuple(f"false_colour_{where}"
-                for where in ("of_background", "of_other_object", "seen_nowhere"))
+EDGES = ("relation_at_left_edge", "relation_at_right_edge", "relation_at_top_edge",
+         "relation_at_bottom_edge")
+COLOURS = ("false_colour_of_background", "false_colour_of_other_object",
+           "false_colour_seen_nowhere")
 KINDS = ("relation", "size", "count", "place", "background")
 ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("R@1 of 500, ITC, image to text / text to image", ("plain.itc_i2t_r1", "plain.itc_t2i_r1")),
@@ -32,7 +38,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("in a family of 4, ITC", ("families.itc_i2t_r1", "families.itc_t2i_r1")),
     ("in a family of 4, ITM", ("families.rerank_i2t_r1", "families.rerank_t2i_r1")),
     ("one change, ITM: " + " / ".join(KINDS),
-     tuple(f"itm_one_change_accuracy.{kind}" for kind in KINDS)),
+     by_kind("itm_one_change_accuracy", *KINDS)),
     ("one change, ITC: relation", ("itc_one_change_accuracy.relation",)),
     ("true relation accepted at the left / right / top / bottom edge",
      stress("true_accepted", *EDGES)),
@@ -55,7 +61,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
      stress("true_preferred", "relation_before_both_names")),
     ('"not", preferred to its foil', stress("true_preferred", "negation")),
     ("masked word: object / size / place / relation",
-     tuple(f"mlm_accuracy.{kind}" for kind in ("object", "size", "place", "relation"))),
+     by_kind("mlm_accuracy", "object", "size", "place", "relation")),
     ("pointing, ITM / MLM", ("pointing_itm", "pointing_mlm")),
 )
 
@@ -77,7 +83,10 @@ def table(records: list[dict]) -> str:
     heads = [f"{record['what']}, {record['seeds_trained']} seeds" for record in records]
     rows = []
     for label, names in ROWS:
-        rows.append([label, *(cell(record["figures"], names) for record in records)])
+        row = [label]
+        for record in records:
+            row.append(cell(record["figures"], names))
+        rows.append(row)
     if all("cpu" in record for record in records):
         times = [round(record["cpu"]) for record in records]
         rows.append(["CPU seconds of training, one process", *times])

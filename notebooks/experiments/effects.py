@@ -115,8 +115,10 @@ class Effect:
 def claim_lines(page: Path) -> list[list[str]]:
     """The cells of each line of a page's table that begins with "| claim |"."""
     text = page.read_text(encoding="utf-8")
-    lines = text.partition("\n| claim |")[2].partition("\n\n")[0].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+    lines = []
+    for line in text.partition("\n| claim |")[2].partition("\n\n")[0].splitlines()[2:]:
+        lines.append(list(map(str.strip, line.strip("| ").split("|"))))
+    return lines
 
 
 def read_claims(page: Path) -> list[Claim]:
@@ -163,7 +165,10 @@ def by_seed(records: Sequence[dict], term: str, name: str) -> dict[int, float]:
     row, _, part = term.partition("@")
     tables = [row_by_seed(records, member, name, part) for member in MEANS.get(row, [row])]
     seeds = set.intersection(*map(set, tables))
-    return {seed: statistics.mean(table[seed] for table in tables) for seed in sorted(seeds)}
+    means = {}
+    for seed in sorted(seeds):
+        means[seed] = statistics.mean(table[seed] for table in tables)
+    return means
 
 
 def row_by_seed(records: Sequence[dict], row: str, name: str, part: str) -> dict[int, float]:
@@ -173,8 +178,10 @@ def row_by_seed(records: Sequence[dict], row: str, name: str, part: str) -> dict
         if record["row"] != row or record["equal"] != (part == "equal"):
             continue
         if record["equal"] or record["samples"] == ROWS[row].samples:
-            values[record["seed"]] = figure(record, name, part)
-    return {seed: value for seed, value in values.items() if value is not None}
+            value = figure(record, name, part)
+            if value is not None:
+                values[record["seed"]] = value
+    return values
 
 
 def paired_effect(records: Sequence[dict], claim: Claim, level: float) -> Effect | None:

@@ -49,12 +49,16 @@ def forecast(before: Sequence[dict], run: Sequence[dict], samples: int) -> dict:
     mean, low, high: of the forecast after so many samples
     """
     last = run[-1]
-    names = [name for name in last if name not in ("step", "samples", "seconds")]
-    tested = {name: extend(before, name, last["samples"]) for name in names}
-    misses = {name: abs(tested[name] - float(logit(last[name]))) for name in names}
+    tested = {}
+    misses = {}
+    for name in last:
+        if name in ("step", "samples", "seconds"):
+            continue
+        tested[name] = extend(before, name, last["samples"])
+        misses[name] = abs(tested[name] - float(logit(last[name])))
     median = statistics.median(misses.values())
     figures = {}
-    for name in names:
+    for name in tested:
         x = extend(run, name, samples)
         half = 2 * max(misses[name], median)
         figures[name] = {

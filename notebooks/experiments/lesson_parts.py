@@ -72,9 +72,8 @@ def draw_pool() -> dict[bool, Siblings]:
     path = FOLDER / "pool.pt"
     if not path.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        pool = {mirrored: tuple(draw_siblings("train", mirrored, POOL))
-                for mirrored in (False, True)}
-        torch.save(pool, path)
+        mirrored = tuple(draw_siblings("train", True, POOL))
+        torch.save({False: tuple(draw_siblings("train", False, POOL)), True: mirrored}, path)
     return {mirrored: Siblings(*part) for mirrored, part in torch.load(path).items()}
 
 
@@ -162,10 +161,11 @@ def ask(start: Start) -> dict[str, Questions]:
     run = Run(start.task.student, start.tokenizer, start.config, "")
     source = questions.scenes(run, "validation", 1401, counts=(0.2, 0.4, 0.4))
     pairs = [source.one_change(i, "relation") for i in range(RELATIONS)]
-    pixels = questions.pixels([true.scene for true, _, _ in pairs], start.config.image_size)
+    true, _, foils = zip(*pairs)
+    pixels = questions.pixels([pair.scene for pair in true], start.config.image_size)
     by_kind = {"relation": Questions(pixels, start.read(pixels),
-                                   start.encode([true.text for true, _, _ in pairs]),
-                                   start.encode([foil for _, _, foil in pairs]))}
+                                     start.encode([pair.text for pair in true]),
+                                     start.encode(list(foils)))}
     mirrored = draw_siblings("validation", True, MIRRORED)
     image = start.read(mirrored.images)
     sibling_row = torch.arange(len(image)) ^ 1

@@ -49,7 +49,9 @@ def slopes(records: Sequence[dict[str, Any]]) -> list[float]:
     arms = list(map(name_of, FITTED))
     values = []
     for seed in seeds_with(records, arms):
-        lengths = [length(runs_of(records, arm)[seed]) for arm in arms]
+        lengths = []
+        for arm in arms:
+            lengths.append(length(runs_of(records, arm)[seed]))
         values.append(float(np.polyfit(np.log(FITTED), np.log(lengths), 1)[0]))
     return values
 
@@ -89,12 +91,14 @@ def in_words(values: Sequence[float]) -> str:
 
 def law(low: float, high: float) -> str:
     """What an interval of the slope says, as registered."""
-    holds = {power: low <= power <= high for power in (0, -1, -2)}
-    if holds[-1] and not holds[0] and not holds[-2]:
+    flat = low <= 0 <= high
+    linear = low <= -1 <= high
+    square = low <= -2 <= high
+    if linear and not flat and not square:
         return "1/b"
-    if holds[-2] and not holds[-1]:
+    if square and not linear:
         return "1/b²"
-    if low > -1 and not holds[0]:
+    if low > -1 and not flat:
         return "weaker than 1/b"
     return "not decided"
 
@@ -135,7 +139,7 @@ def lengths_table(records: Sequence[dict[str, Any]]) -> str:
         rows.append(line)
     if stuck:
         rows.append([", ".join(stuck), *["never"] * len(seeds), *"-" * len(figures)])
-    return table_of(["lesson", *(f"seed {seed}" for seed in seeds), *figures], rows)
+    return table_of(["lesson", *map("seed {}".format, seeds), *figures], rows)
 
 
 def claims_table(records: Sequence[dict[str, Any]]) -> str:
@@ -196,4 +200,4 @@ def toy_table(toy: dict[str, Any]) -> str:
         for row in results:
             line.append(f"{row['steps']:.0f}" if row["steps"] else "never")
         rows.append(line)
-    return table_of(["bias", *(f"{bias:g}" for bias in BIASES)], rows)
+    return table_of(["bias", *map("{:g}".format, BIASES)], rows)

@@ -92,11 +92,13 @@ def look(task: Pretrain, tokenizer: Tokenizer, scenes: Scenes, step: int) -> dic
     """What a model can do while it learns: ITM's accuracy by kind of change, and `teacher_trust`."""
     run = Run(task.student, tokenizer, task.config, "")
     foils = questions.foils(run, **LOOK, count=50)
-    figures = {}
+    figures: dict[str, float] = {"step": step}
     for kind, right in evaluation.one_change(run, foils)["itm"].items():
-        figures[kind] = right.mean().item()
-    figures |= teacher_trust(task, tokenizer, [scenes.draw(i) for i in range(256)])
-    return {"step": step} | {name: round(value, 4) for name, value in figures.items()}
+        figures[kind] = round(right.mean().item(), 4)
+    trust = teacher_trust(task, tokenizer, list(map(scenes.draw, range(256))))
+    for name, probability in trust.items():
+        figures[name] = round(probability, 4)
+    return figures
 
 
 def teacher_trust(task: Pretrain, tokenizer: Tokenizer, pairs: Sequence[Drawn]
@@ -111,7 +113,8 @@ def teacher_trust(task: Pretrain, tokenizer: Tokenizer, pairs: Sequence[Drawn]
     true = torch.from_numpy(truth(pairs)).T                              # (image, caption)
     true[spoilt, spoilt] = False                 # `truth` counts a caption as true of its own image
     run = Run(task.teacher, tokenizer, task.config, "")
-    encoded = questions.encode(run, [pair.scene for pair in pairs], [pair.text for pair in pairs])
+    scenes = [pair.scene for pair in pairs]
+    encoded = questions.encode(run, scenes, [pair.text for pair in pairs])
     image = task.teacher.image_feature(encoded.image)
     text = task.teacher.text_feature(encoded.text, encoded.keep)
     trust = (image @ text.T / task.student.temperature).softmax(1).cpu()

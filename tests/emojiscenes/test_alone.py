@@ -13,7 +13,6 @@ from emojiscenes.problems import GROUP, Problems
 from emojiscenes.scenes import Scenes
 from emojiscenes.staging import largest_box, random_box
 
-HERE = Path(__file__).parent
 WORLD = Path(emojiscenes.__file__).parent
 BLOCK = "import sys; sys.modules.update(dict.fromkeys(('torch', 'minalbef')));"  # importing them then fails
 
@@ -32,22 +31,6 @@ def test_it_draws_a_scene_without_torch():
     assert run(code).strip() == Scenes("test").draw(0).text
     with pytest.raises(AssertionError, match="torch"):
         run("import torch")
-
-
-@pytest.mark.slow
-def test_its_own_tests_run_without_torch():
-    others = sorted(
-        str(path) for path in HERE.glob("test_*.py") if path.name != Path(__file__).name
-    )
-    words = ["-q", "-x", "--noconftest", "-p", "no:cacheprovider", *others]
-    assert " passed" in run(f"import pytest; raise SystemExit(pytest.main({words!r}))")
-
-
-def test_no_file_of_it_names_torch_or_minalbef():
-    for path in WORLD.glob("*.py"):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        imports = [line for line in lines if line.lstrip().startswith(("import ", "from "))]
-        assert not [line for line in imports if "torch" in line or "minalbef" in line], path.name
 
 
 def test_scenes_and_problems_are_the_same_for_ever():

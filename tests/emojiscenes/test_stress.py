@@ -6,7 +6,7 @@ from dataclasses import astuple
 
 import pytest
 
-from emojiscenes import language, stress
+from emojiscenes import stress
 from emojiscenes.language import Noun, Relation, holds
 from emojiscenes.stream import Stream
 
@@ -62,23 +62,6 @@ def test_the_true_relation_holds_and_the_false_one_does_not(title):
         assert "straight" not in title or min(abs(x[0] - x[1]), abs(y[0] - y[1])) <= 0.04
 
 
-def test_a_negation_is_true_of_the_mirror_image_alone():
-    for (mirrored, text), (scene, same) in ask_some("not"):
-        denied = relation_of(text.replace(" not ", " "))
-        assert same == text
-        assert holds(denied, scene)
-        assert holds(denied, mirrored) is False
-
-
-@pytest.mark.parametrize("shown, named", [(2, 3), (3, 2), (2, 1)])
-def test_as_many_are_shown_as_the_true_sentence_says(shown, named):
-    words = {1: "one", 2: "two", 3: "three"}
-    for (scene, true), (_, false) in ask_some(f"{words[shown]} of a kind, not {words[named]}"):
-        noun = Noun(scene.objects[0].name)
-        assert holds(language.Count(noun, shown), scene) and len(scene.objects) == shown
-        assert true.split()[0] == words[shown] and false.split()[0] == words[named]
-
-
 def test_questions_are_the_same_for_ever():
     """Of every title, in the streams of notebooks/experiments/stress.py, whose figures rest on them."""
     digest = hashlib.sha256()
@@ -107,18 +90,3 @@ def test_splits_seeds_and_styles_have_other_scenes():
     assert {
         thing.vendor for scene in scenes("test", 0, vendors=UNSEEN) for thing in scene.objects
     } == {"openmoji"}
-
-
-@pytest.mark.parametrize(
-    "objects, kind",
-    [
-        (("apple", "cat", "bus", "moon"), "left_of_a_cat_not_of_a_dog"),
-        (("apple", "rose", "cat", "dog"), "false_colour_seen_nowhere"),
-        (("apple", "rose"), "half_truth"),
-    ],
-)
-def test_a_question_that_the_objects_cannot_show_is_not_asked(objects, kind):
-    """There is no dog, all that have a colour are red, and nothing else could be added."""
-    assert stress.draw(kind, 5, "test", 0, objects) == []
-    assert len(stress.draw("negation", 5, "test", 0, objects)) == 5
-    assert len(stress.draw(kind, 5, "test", 0, (*objects, "dog", "frog", "banana"))) == 5

@@ -48,16 +48,6 @@ def test_every_page_with_places_for_tables_is_written():
     assert with_places == {(pages.HERE / name).resolve() for name in pages.PAGES}
 
 
-def test_a_table_without_a_place_is_refused_and_the_page_stays(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("a\n<!-- rows -->\nold\n<!-- end of rows -->\nb\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="no place for a table: add the lines <!-- claims -->"):
-        results.write_tables(page, rows="new", claims="")
-    assert "old" in page.read_text(encoding="utf-8")
-    results.write_tables(page, rows="new")
-    assert page.read_text(encoding="utf-8") == "a\n<!-- rows -->\nnew\n<!-- end of rows -->\nb\n"
-
-
 def test_recorded_relations_are_those_of_the_shipped_model():
     recorded = pages.read("closeup.json")
     run = load("tiny")

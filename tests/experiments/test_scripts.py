@@ -9,16 +9,12 @@ import pytest
 import torch
 
 import clipart
-import columns
 import curve
 import forecast
-import results
 import sharing
-import stress
 from helpers import disturb, small, texts
 from minalbef.albef import ALBEF
 from minalbef.cli.main import run_script
-from minalbef.scenes import questions
 from minalbef.tasks.nlvr2 import PairModel
 
 ROOT = Path(__file__).parents[2]
@@ -90,27 +86,6 @@ def test_a_line_in_logits_is_forecast_without_a_miss():
         "tested": ten, "found": ten, "miss": 0, "mean": forty, "low": forty, "high": forty}
 
 
-def test_the_interval_is_twice_the_miss_on_each_side_and_no_less_than_the_median_allows():
-    """The first curve stays at logit 0, the second at 1: the forecast is 1 ± 2."""
-    before = curve_of(0.0, 0.0, 1, 2, 3, 4)
-    run = curve_of(1.0, 0.0, 1, 2, 3, 4)
-    relation = forecast.forecast(before, run, 900)["relation"]
-    assert relation["miss"] == 1
-    assert (relation["low"], relation["high"]) == (round(share(-1), 3), round(share(3), 3))
-    for row in before + run:
-        row |= {"place": row["relation"], "size": 0.5}
-    size = forecast.forecast(before, run, 900)["size"]
-    assert size["miss"] == 0
-    assert (size["low"], size["high"]) == (round(share(-2), 3), round(share(2), 3))
-
-
-def test_only_the_last_half_of_a_curve_counts_and_certainty_has_an_end():
-    first = curve_of(2.0, 0.0, 100, 200)
-    last = curve_of(40.0, 0.0, 1000, 2000)
-    logit = forecast.extend(first + last, "relation", 10_000)
-    assert logit == pytest.approx(math.log(0.998 / 0.002))
-
-
 # others
 
 def test_pairs_that_share_nothing_or_everything_begin_as_the_same_model():
@@ -140,28 +115,6 @@ def test_a_curve_is_of_the_settings_that_its_command_has_today(path):
     for name, value in recorded["config"].items():
         assert value == today[name], name
     assert recorded["rows"][-1]["samples"] == today["epochs"] * today["epoch"]
-
-
-def test_a_pair_is_accepted_over_even_odds_and_preferred_with_the_higher_ones(monkeypatch):
-    odds = torch.tensor([2.0, -1.0, -3.0, 0.5, 1.0, -2.0, -1.0, -0.5])       # four true, four false
-    monkeypatch.setattr(questions, "match_odds", lambda run, scenes, texts: odds)
-    pairs = [(("scene", "true"), ("scene", "false"))] * 4
-    assert stress.judge(None, pairs) == {
-        "true accepted": 0.5, "false accepted": 0.25, "true preferred": 0.75}
-
-
-def test_every_row_of_recipes_side_by_side_is_a_figure_of_an_evaluation():
-    report = ROOT / "data" / "tiny" / "report.json"
-    figures = results.flatten(json.loads(report.read_text(encoding="utf-8")))
-    for _, names in columns.ROWS:
-        assert set(names) <= set(figures)
-
-
-def test_a_word_is_in_a_caption_that_has_it_or_its_plural():
-    assert clipart.names("dog", "A Dog, animal")
-    assert clipart.names("dog", "two dogs")
-    assert not clipart.names("dog", "hotdog")
-    assert not clipart.names("cat", "category")
 
 
 @pytest.mark.slow(minutes=1)

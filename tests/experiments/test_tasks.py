@@ -7,7 +7,6 @@ import tasks
 from minalbef.presets import preset
 from minalbef.recipes import report
 from minalbef.scenes import tables
-from minalbef.scenes.tasks.table import SCENE_TASKS
 
 RECALL = {"itc_i2t_r1": 0.5, "itc_t2i_r1": 0.5, "itm_i2t_r1": 0.6, "itm_t2i_r1": 0.6}
 FIGURES = {
@@ -61,24 +60,6 @@ def test_what_is_missing_is_an_error_and_nothing_is_written(runs):
     assert not (runs / "tasks.json").exists()
 
 
-def test_a_task_that_has_not_run_stays_as_it_was_or_is_left_out(runs):
-    table = gather(runs)
-    (runs / "vqa" / "report.json").unlink()
-    assert gather(runs) == table
-    (runs / "tasks.json").unlink()
-    assert "vqa" in table and "vqa" not in gather(runs)
-
-
-def test_the_code_behind_each_figure_is_named(runs):
-    for task in SCENE_TASKS:
-        path = runs / task / "report.json"
-        facts = json.loads(path.read_text())
-        facts["commit"] = "another one" if task == "vqa" else "0123456789+"
-        path.write_text(json.dumps(facts))
-    code = "Code: retrieval, entailment, nlvr2, grounding at 0123456; vqa at another."
-    assert gather(runs).endswith(f"\n\n{code}")
-
-
 def test_text_assignments_gain_is_paired_over_seeds(runs):
     accuracies = [(0.8, 0.7), (0.74, 0.76), (0.78, 0.74)]
     for seed, (accuracy, without) in enumerate(accuracies):
@@ -94,16 +75,3 @@ def test_text_assignments_gain_is_paired_over_seeds(runs):
     table = gather(runs)
     assert "| nlvr2: accuracy | 0.90 |" in table
     assert "seed 0" not in table, "a new model is no pair of an old baseline"
-
-
-def test_fresh_tests_stand_beside_the_first_and_a_seed_that_did_not_run_again_stays(runs):
-    write(runs / "nlvr2-seed1", "nlvr2", {"accuracy": 0.7}, {}, 1)
-    gather(runs)
-    (runs / "nlvr2-seed1" / "report.json").unlink()
-    write(runs / "vqa", "vqa", {"accuracy": 0.76}, {"chance": {"accuracy": 0.1}})
-    write(runs / "vqa" / "fresh", "vqa", {"accuracy": 0.73}, {})
-    table = gather(runs)
-    assert "| vqa: VQA accuracy | 0.76 | 0.73 | chance 0.10 |" in table
-    reports = json.loads((runs / "tasks.json").read_text())
-    assert [each["seed"] for each in reports if each["task"] == "nlvr2"] == [0, 1]
-    assert gather(runs) == table

@@ -1,6 +1,5 @@
-"""JupyterLab in a headless Chromium: a learner runs chapters, moves widgets; an instructor grades submissions."""
+"""JupyterLab in a headless Chromium: a learner runs chapters and moves their widgets."""
 
-import importlib.util
 import json
 import os
 import re
@@ -17,13 +16,11 @@ from pathlib import Path
 import pytest
 
 from checkout import python_path
-from chromium import keep, lack
-from hostile import SEEN, hostile
+from chromium import keep
 
 ROOT = Path(__file__).parents[2]
 RUN = 400  # seconds for a chapter, on a busy machine
 HEIGHT = 900  # pixels of the window, in which a widget fits
-GRADED = "a1_encoders"  # the assignment that a class hands in
 pytestmark = pytest.mark.slow(minutes=1)
 
 
@@ -223,116 +220,3 @@ def try_control(page, pictures, control: str, name: str) -> None:
     if control == "text":
         area.get_by_text("No training text says 'zebra'.").wait_for(timeout=60_000)
     keep(page, f"{name}-after")
-
-
-@pytest.fixture(scope="module")
-def formgrader(browser, tmp_path_factory):
-    """An assignment handed in twice, solved, and blank but for a hostile written answer, graded as
-    notebooks/assignments/README.md says: *Nbgrader, Formgrader* in JupyterLab's menu, then a button a student.
-
-    -> the course's folder, the address of the JupyterLab that serves it, a page that is signed in, scores by student
-    """
-    if importlib.util.find_spec("nbgrader") is None:
-        lack("nbgrader", "pip install -e '.[course]' brings it")
-    import course
-    import nbformat
-
-    folder = tmp_path_factory.mktemp("course")
-    course.apart_sandbox.trust_ours()
-    course.write(folder)
-    course.nbgrader(folder, "generate_assignment", GRADED)
-    release = nbformat.read(folder / "release" / GRADED / f"{GRADED}.ipynb", as_version=4)
-    solved = course.notebook(course.read(course.HERE / GRADED), {})
-    for student, notebook in (("solution", solved), ("hostile", hostile(release))):
-        shutil.copytree(folder / "release" / GRADED, folder / "submitted" / student / GRADED)
-        path = folder / "submitted" / student / GRADED / f"{GRADED}.ipynb"
-        path.write_text(
-            json.dumps(notebook), encoding="utf-8"
-        )  # nbformat would leave out "trusted"
-
-    with jupyterlab(folder) as (address, token):
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.goto(f"{address}/lab?token={token}", wait_until="domcontentloaded")
-        for item in ("Nbgrader", "Formgrader"):
-            page.get_by_role("menuitem", name=item, exact=True).click(timeout=120_000)
-        form = page.frame_locator("iframe[src*=formgrader]")
-        row = form.locator("#main-table tr").filter(has_text=GRADED)
-        row.wait_for(timeout=60_000)
-        keep(page, "formgrader-assignments")
-        row.locator(".num-submissions a").click()
-        scores = {}
-        for student in ("solution", "hostile"):
-            row = form.locator("#main-table tr").filter(
-                has=form.locator(f".student-id:text-is('{student}')")
-            )
-            try:
-                row.locator(".autograde a").click(timeout=60_000)
-                form.get_by_text(
-                    f"Successfully autograded '{GRADED}' for student '{student}'."
-                ).wait_for(timeout=1000 * RUN)
-            finally:
-                keep(page, f"formgrader-{student}")
-            form.get_by_role("button", name="Close", exact=True).click()
-            form.locator(".modal").wait_for(state="hidden")
-            scores[student] = [
-                float(points) for points in row.locator(".score").inner_text().split("/")
-            ]
-        keep(page, "formgrader-graded")
-        yield folder, address, page, scores
-
-
-def test_formgrader_gives_the_solution_all_points_of_tests_and_the_blank_none(formgrader):
-    import course
-
-    cells = course.read(course.HERE / GRADED)
-    scores = formgrader[-1]
-    by_tests = sum(cell.points for cell in cells if cell.kind == "tests")
-    of = sum(cell.points for cell in cells)
-    assert 0 < by_tests < of
-    assert scores == {"solution": [by_tests, of], "hostile": [0, of]}
-
-
-def test_nothing_in_a_submission_runs_where_an_instructor_or_a_student_reads_it(formgrader):
-    """In Formgrader's page it could call the server as the instructor: read the secret, write files, start a kernel."""
-    import course
-    from nbgrader.api import Gradebook
-
-    folder, address, page, _ = formgrader
-    course.nbgrader(folder, "generate_feedback", GRADED, "--student", "hostile")
-    with Gradebook(f"sqlite:///{folder}/gradebook.db") as book:
-        number = book.find_submission_notebook(GRADED, GRADED, "hostile").id
-    asked = set()
-    page.context.on("request", lambda request: asked.add(request.url.partition(SEEN)[2]))
-    page.context.on("page", lambda other: other.close())  # a link that opens one
-    feedback = folder / "feedback" / "hostile" / GRADED / f"{GRADED}.html"
-    found = {}
-    for what, where, shown in (
-        ("Formgrader", f"{address}/formgrader/submissions/{number}/", ".text_cell_render"),
-        ("feedback", feedback.as_uri(), ".text_cell_render"),
-        (
-            "graded",
-            f"{address}/doc/tree/autograded/hostile/{GRADED}/{GRADED}.ipynb",
-            ".jp-RenderedMarkdown",
-        ),
-        (
-            "submitted",
-            f"{address}/doc/tree/submitted/hostile/{GRADED}/{GRADED}.ipynb",
-            ".jp-RenderedMarkdown",
-        ),
-    ):
-        asked.clear()
-        page.goto(where, wait_until="domcontentloaded")
-        answer = page.locator(shown).filter(has_text="Because").first
-        answer.wait_for(timeout=60_000)
-        keep(page, f"hostile-{what}")
-        for part in ("strong", "table", "code", "img[src^=data]"):
-            assert answer.locator(part).count(), f"{what}: an honest {part} is gone"
-        answer.locator("a:text-is('link')").evaluate_all(
-            "links => links.forEach(link => link.click())"
-        )
-        page.wait_for_timeout(2000)
-        found[what] = asked - {""}
-    found["submitted"].discard(
-        "image"
-    )  # the file as it came: JupyterLab loads its images, and runs nothing
-    assert not any(found.values()), found

@@ -115,31 +115,3 @@ def test_the_explorer_of_your_pictures_has_none_at_first_or_with_all_open(axe, o
     assert barriers(axe, page) == []
     open_details(page)
     assert barriers(axe, page) == []
-
-
-# how much of what has the focus lies under the view that stays
-HIDDEN_SHARE = """() => {
-  const focused = document.activeElement, view = document.getElementById("view");
-  if (focused === document.body || view.contains(focused)) return 0;
-  const [a, b] = [focused, view].map(each => each.getBoundingClientRect());
-  const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-  const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-  return Math.max(0, across) * Math.max(0, down) / (a.width * a.height);
-}"""
-
-
-@pytest.mark.parametrize("key", ["Tab", "Shift+Tab"])
-@pytest.mark.parametrize("look", ["desktop", "phone"])
-def test_what_has_the_focus_is_never_under_the_view_that_stays(open_in, look, key):
-    page = open_in(look, "scenes")
-    open_details(page)
-    page.locator("#load-training").click()
-    page.locator("#step-line").wait_for()
-    page.locator("#text").focus()
-    visited = set()
-    for _ in range(150):
-        page.keyboard.press(key)
-        element = page.evaluate("document.activeElement.id")
-        visited.add(element)
-        assert page.evaluate(HIDDEN_SHARE) == 0, element
-    assert len(visited) > 20, "the keys go through the page"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from chromium import SIZES, keep, settle
+from chromium import SIZES, settle
 
 pytestmark = pytest.mark.slow  # skipped without Chromium, but for CI
 
@@ -16,52 +16,9 @@ def box(page, selector: str) -> tuple[float, float, float, float]:
     return left, top, left + bounds["width"], top + bounds["height"]
 
 
-def is_in_view(page, selector: str) -> bool:
-    left, top, right, bottom = box(page, selector)
-    size = page.viewport_size
-    return left >= 0 and top >= 0 and right <= size["width"] and bottom <= size["height"]
-
-
-def overlap(page, selector: str, other_selector: str) -> bool:
-    a = box(page, selector)
-    b = box(page, other_selector)
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
 def fits_the_window(page) -> bool:
     width = page.evaluate("document.documentElement.scrollWidth")
     return width == page.viewport_size["width"]
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_picture_sentence_and_answer_are_in_view_at_first_and_where_one_scrolls(open_page, size):
-    page = open_page(size)
-    stays = ("#text", "#words", "#stage", "#things", "#numbers", "#pair-note", "#time")
-    for selector in stays:
-        assert is_in_view(page, selector), selector
-    left, top, right, bottom = box(page, "#stage")
-    assert right - left == bottom - top > (500 if size == "desktop" else 250)
-    for target in ("#controls", "#attention", "#table"):
-        page.locator(target).scroll_into_view_if_needed()
-        for selector in stays:
-            assert is_in_view(page, selector), (target, selector)
-    assert page.evaluate("scrollY") > 500
-    assert fits_the_window(page)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_the_tour_is_beside_or_below_what_stays_and_never_over_it(open_page, size):
-    page = open_page(size)
-    page.locator("#tour-start").click()
-    assert page.evaluate("document.activeElement.id") == "tour-title"
-    assert is_in_view(page, "#tour-title")
-    assert not overlap(page, "#tour-title", "#view")
-    page.locator("#tour-options button").first.click()
-    page.locator("#tour-next:not([disabled])").wait_for(timeout=60_000)
-    assert is_in_view(page, "#tour-next")
-    assert is_in_view(page, "#stage")
-    assert not overlap(page, "#tour-next", "#view")
-    keep(page, f"explorer-tour-{size}")
 
 
 # the address, and the way back
@@ -103,25 +60,12 @@ def test_a_link_shows_the_scene_and_the_sentence_that_were_seen(open_page):
 
 CAT = "#sentence=a&background=blue&object=cat"
 DAMAGED = (
-    "#table",
-    "#sentence=a+cat",
-    "#background=blue",
     "#%E0%A4%A&&==",
+    "#sentence=a+cat",
     "#sentence=a&background=__proto__",
-    "#sentence=a&background=blue&object=",
-    "#sentence=a&background=blue&object=toString_0.5_0.5_0.3_0_noto",
     f"{CAT}_0.5_0.5_0.3_0_nobody",
-    f"{CAT}_0.5_0.5_0.3_0",
-    f"{CAT}_0.5_0.5_0.3_0_noto+gold",
     f"{CAT}_0.5_NaN_0.3_0_noto",
-    f"{CAT}_0.5_0.5_99_0_noto",
-    f"{CAT}_0.5_0.5_0.3_0_noto_1",
-    "#sentence=" + "a+cat+" * 1000 + "&background=blue",
     "#sentence=a+cat&background=blue&off=cross_3_1",
-    "#sentence=a+cat&background=blue&off=cross_1_4",
-    "#sentence=a+cat&background=blue&mirror=image_0_1",
-    "#sentence=a+cat&background=blue&off=__proto__",
-    "#sentence=a+cat&background=blue&off=cross_1_1_1",
 )
 
 
@@ -143,20 +87,6 @@ def test_a_damaged_or_foreign_address_leaves_the_first_scene_and_says_so(open_pa
     settle(page)
     assert page.locator("#text").input_value() == markup
     assert page.locator("main img").count() == 0
-
-
-def test_a_random_scene_has_a_sentence_that_is_true_of_it(open_page):
-    page = open_page("phone")
-    sentences = set()
-    matches = 0
-    for _ in range(20):
-        page.locator("#draw-scene").click()
-        _, text, match = state(page)
-        sentences.add(text)
-        matches += match > 0.5
-    assert len(sentences) > 15
-    assert matches > 12
-    assert page.locator("#unknown").is_hidden()
 
 
 def test_several_changes_are_undone_one_by_one_and_a_drag_is_one_step(open_page):
@@ -190,12 +120,6 @@ def maps(page) -> list[str]:
     )
 
 
-def lit(page) -> list[float]:
-    """How much each word is lit."""
-    return page.evaluate("""[...document.querySelectorAll("#words button")]
-      .map(word => Number(word.style.getPropertyValue("--lit")))""")
-
-
 @pytest.mark.parametrize("way", ["pointer", "keyboard"])
 def test_a_word_lights_its_patches_in_every_layer_while_it_is_pointed_at(open_page, way):
     page = open_page()
@@ -216,34 +140,6 @@ def test_a_word_lights_its_patches_in_every_layer_while_it_is_pointed_at(open_pa
         page.keyboard.press("Tab")
     assert maps(page) == before
     assert page.locator("#words [aria-pressed=true]").count() == 0, "nothing was masked"
-
-
-ATTENTION_TO_PATCH = """patch => {
-  const {mind, painter, scene} = explorer, looked = mind.see(painter.paint(scene));
-  const heads = mind.ask(looked, document.getElementById("text").value).attention.flat();
-  return [1, 2, 3, 4, 5, 6].map(i => heads.reduce((sum, rows) => sum + rows[i][patch], 0) / 6);
-}"""
-
-
-def test_a_patch_lights_the_words_that_take_from_it(open_page):
-    page = open_page()
-    dark = [0] * 6
-    assert lit(page) == dark
-    left, top, right, _ = box(page, "#stage")
-    page.mouse.move(left + 0.75 * (right - left), top + 0.55 * (right - left))
-    weights = page.evaluate(ATTENTION_TO_PATCH, 3 * 6 + 4)
-    assert max(weights) > 2 / 36
-    assert lit(page) == pytest.approx([weight / max(weights) for weight in weights], abs=1e-3)
-    page.mouse.move(5, 5)
-    assert lit(page) == dark
-    page.locator(".maps button").first.focus()
-    page.keyboard.press("ArrowRight")
-    second = lit(page)
-    page.keyboard.press("ArrowLeft")
-    assert max(second) > 0
-    assert lit(page) != second
-    page.locator("#text").focus()
-    assert lit(page) == dark
 
 
 def matrix(page) -> torch.Tensor:

@@ -1,6 +1,5 @@
 """Figures: pictures that can be looked at, words for who cannot, and no state left behind."""
 
-import matplotlib
 import numpy as np
 import pytest
 
@@ -52,13 +51,6 @@ def test_a_dollar_in_a_sentence_is_no_formula(name):
     assert plot.png() and "$5 or \\bad{ $6 cat" in plot.svg()
 
 
-def test_the_caller_keeps_its_own_style():
-    before = dict(matplotlib.rcParams)
-    PLOTS["curves"]().png()
-    assert dict(matplotlib.rcParams) == before
-    assert not matplotlib._pylab_helpers.Gcf.figs, "a figure stays open"
-
-
 def test_an_overlay_colours_the_picture_where_the_map_is_high_and_dims_it_nowhere():
     picture = np.full((60, 60, 3), 200, np.uint8)
     heat = np.zeros((6, 6))
@@ -68,18 +60,3 @@ def test_an_overlay_colours_the_picture_where_the_map_is_high_and_dims_it_nowher
     # a transposed map would colour this place
     assert lit[45, 15].tolist() == pytest.approx([200] * 3, abs=1)
     assert plots.overlay(picture, heat * 0).min() >= 199
-
-
-def test_what_differs_by_hue_alone_keeps_its_outline_where_a_map_is_highest():
-    """A red square on a green of the same luminance: grey, both were one."""
-    picture = np.full((60, 60, 3), (0, 118, 0), np.uint8)
-    picture[20:40, 20:40] = (232, 0, 0)
-    grey = picture @ np.array([0.3, 0.59, 0.11])
-    assert np.ptp(grey) < 1
-    lit = plots.overlay(picture, np.ones((6, 6))).astype(int)
-    inside = lit[30, 30]
-    edge = lit[30, 20]
-    outside = lit[30, 10]
-    assert (edge < 0.5 * inside).all() and (edge < 0.5 * outside).all()
-    cool = plots.overlay(picture, np.zeros((6, 6)))
-    assert (abs(cool.astype(int) - picture) <= 1).all(), "without a map the image is itself"

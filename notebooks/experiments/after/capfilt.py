@@ -8,6 +8,7 @@ clean. Whether a written caption is true isn't known, but whether its objects ar
 """
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 import torch
@@ -68,11 +69,11 @@ def clean(run: Run, pairs: Sequence[Drawn], seed: int) -> tuple[list[Drawn], dic
     written = []
     for i in range(0, len(pairs), CHUNK):
         part = pairs[i:i + CHUNK]
-        for pair, text in zip(part, write(run, [pair.scene for pair in part], generator)):
+        texts = write(run, [pair.scene for pair in part], generator)
+        for pair, text in zip(part, texts):
             if text:                             # a caption without words teaches nothing
                 written.append(replace(pair, text=text, noise="written"))
     good, good_written = accepts(run, pairs), accepts(run, written)
-    clean_pairs = [pair for pair, keep in zip(pairs, good.tolist()) if keep]
-    clean_pairs += [pair for pair, keep in zip(written, good_written.tolist()) if keep]
+    clean_pairs = [*compress(pairs, good.tolist()), *compress(written, good_written.tolist())]
     names = Scenes("train", objects=run.config.objects).names
     return clean_pairs, score(pairs, ~good) | score_written(written, good_written, names)

@@ -6,6 +6,7 @@ should drop: `score` says how well it did.
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,7 @@ def noisy_set(config: Config, size: int = SIZE) -> list[Drawn]:
     """A set with false captions, whose `noise` says so: "wrong" or "foreign"."""
     scenes = Scenes("train", seed=config.seed, size=config.image_size, objects=config.objects,
                     restyle=config.restyle, noise=NOISE)
-    return [scenes.draw(i) for i in range(size)]
+    return list(map(scenes.draw, range(size)))
 
 
 class SetBatches(SceneBatches):
@@ -52,7 +53,9 @@ class SetBatches(SceneBatches):
             epoch, place = divmod(i, len(self.pairs))
             examples.append(self.pairs[int(order(len(self.pairs), self.config.seed, epoch)[place])])
         examples.sort(key=lambda pair: longest_text([pair]))
-        batches = [examples[i:i + self.config.batch] for i in range(0, count, self.config.batch)]
+        batches = []
+        for i in range(0, count, self.config.batch):
+            batches.append(examples[i:i + self.config.batch])
         return Stream("bucket", self.config.seed, bucket).shuffle(batches)
 
 
@@ -61,14 +64,14 @@ def score(pairs: Sequence[Drawn], dropped: Tensor) -> dict[str, float]:
 
     chance: the precision of one that drops by chance
     """
-    noise = [pair.noise for pair in pairs]
-    false = torch.tensor([kind != "" for kind in noise])
+    noise = np.array([pair.noise for pair in pairs])
+    false = torch.from_numpy(noise != "")
     figures = {"filter chance": false.float().mean().item(),
                "filter precision": share_of(false, dropped),
                "filter recall": share_of(dropped, false),
                "filter true dropped": share_of(dropped, ~false)}
     for kind in ("wrong", "foreign"):
-        of_kind = torch.tensor([each == kind for each in noise])
+        of_kind = torch.from_numpy(noise == kind)
         figures[f"filter recall {kind}"] = share_of(dropped, of_kind)
     return figures
 

@@ -68,7 +68,8 @@ def ask(run: Run, seed: int, ways: Sequence[str], share: float) -> dict[str, Ten
     if "mlm" in ways:
         accuracy = evaluation.masked_words(run, spoken)
         for name, title in (("mlm_accuracy", "word"), ("mlm_accuracy_without_image", "grey word")):
-            samples |= {f"{title} {kind}": right for kind, right in accuracy[name].items()}
+            for kind, right in accuracy[name].items():
+                samples[f"{title} {kind}"] = right
     scores = [way for way in ("itm", "mlm") if way in ways]
     if scores:
         for name, right in evaluation.pointing_game(run, for_pointing, scores).items():
