@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from minalbef.config import Config
+from minalbef.system.training import Trainable
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -28,7 +29,7 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
         average.copy_(current)
 
 
-class Distilled(nn.Module, Generic[M]):
+class Distilled(Trainable, Generic[M]):
     """A student and its teacher: the base of every task that learns with momentum distillation."""
 
     make_teacher: Callable[..., Any] = staticmethod(make_teacher)
@@ -48,13 +49,10 @@ class Distilled(nn.Module, Generic[M]):
     def start(self, albef: nn.Module, teacher: nn.Module | None = None) -> None:
         """Begin from a trained ALBEF and its teacher, or from a copy of the student without one."""
         # a task's model has start, which nn.Module does not know
-        self.student.start(albef)                        # type: ignore[operator]
+        self.student.start(albef)
         self.teacher = self.make_teacher(self.student)
         if teacher is not None:
             self.teacher.start(teacher)                  # type: ignore[operator]
-
-    def draws(self, step: int) -> Any:
-        """The random draws of a step: none, unless a task overrides this."""
 
     def after_step(self, carry: Any) -> None:
         """After the optimiser's step: move the teacher."""

@@ -30,7 +30,7 @@ NO_DECAY = ("temperature", "cls_token", "pos_embed")
 STAIR = 100                           # steps between the rises of the original's warm-up
 
 
-def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: Path,
+def fit(task: Trainable, batches: Callable[[int], Any], config: Config, folder: Path,
         log_every: int = 10, quiet: bool = False, title: str = "train",
         validation: Validates | None = None, origin: Mapping[str, str] | None = None,
         random: Collection[str] | None = None) -> tuple[str, ...]:
@@ -38,11 +38,7 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
 
     -> parts of the student that no step has trained, see `untrained_parts`
 
-    task: a tasks.base.TaskModule; it is moved to the device. batches(step) -> the batch of a
-        step, for this process. task.prepare([(batch, draws)]), if there is one, gets a step's
-        micro-batches and returns them ready, on the CPU. task.unused_parts, if there is one, names
-        the student's parts that no step trains, such as heads of other tasks, where every step
-        trains all the others; None where that isn't so. Several GPUs are then a little slower.
+    task: it is moved to the device. batches(step) -> the batch of a step, for this process
     validation: called after the steps that are due. The state is saved first: a run that is killed
         meanwhile resumes with that validation, and no figure is of weights that are lost.
     origin: what the run is made of besides its settings, such as its tokenizer's hash; it is kept,
@@ -97,19 +93,18 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
         return untrained_parts(task, optimiser, random)
 
 
-def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimizer, batch: Any,
+def train_step(model: nn.Module, task: Trainable, optimiser: torch.optim.Optimizer, batch: Any,
                step: int, config: Config, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
     """One optimiser step on `parameter_groups`: -> losses by name, the gradient's norm unclipped.
 
     model: the task, or DDP around it. Everything that training changes, it changes here.
     """
-    assert isinstance(task, Trainable)
     lr = lr_at(step, config)
     for group in optimiser.param_groups:
         group["lr"] = lr * group["share"]
     if config.dropout:
         torch.manual_seed(dropout_seed(config.seed, step))
-    weights = getattr(task, "weights", lambda step: None)(step) or {}
+    weights = task.weights(step)
     alpha, draws = alpha_at(step, config), task.draws(step)
     if config.fast:
         losses, carry = loop.backward(model, task, batch, alpha, draws, config, device, weights)

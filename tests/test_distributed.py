@@ -21,6 +21,7 @@ from minalbef.pretrain import Pretrain
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.system import distributed
 from minalbef.system.distributed import fetch, gather, rank, total, world
+from minalbef.system.training import Trainable
 from minalbef.train import Stopped, fit
 
 # five steps: ITC alone, then all three, with queue and hard negatives from the third on
@@ -29,7 +30,7 @@ CONFIG = small(image_size=16, alpha=0.4, epoch=5 * 8, match_from=0.2, queue_from
 ROWS = torch.tensor([5, 0, 3, 2, 7, 7])
 
 
-class Recorded(nn.Module):
+class Recorded(Trainable):
     """A task that writes down its losses, and the gradients of its student."""
 
     def __init__(self, task: nn.Module):

@@ -24,6 +24,7 @@ from minalbef.presets import preset
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.report import train_seconds
 from minalbef.system import checkpoint, distributed
+from minalbef.system.training import Trainable
 from minalbef.train import Stopped, alpha_at, fit, lr_at, parameter_groups
 
 CONFIG = small(image_size=16, text_width=32, alpha=0.4, match_from=0.2, queue_from=0.3, hard_from=0.6)
@@ -93,7 +94,7 @@ def test_parameter_groups_decay_matrices_alone_and_slow_temperature_and_stem():
     assert not any(decay for name, (decay, _) in treated.items() if name.endswith("bias") or "norm" in name)
 
 
-class Toy(nn.Module):
+class Toy(Trainable):
     """Two weights and no draws: cost(weight, batch) is the loss."""
 
     def __init__(self, cost):

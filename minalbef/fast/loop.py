@@ -15,6 +15,7 @@ from minalbef.data import Rows
 from minalbef.fast.half import half_weights
 from minalbef.layers import Layer
 from minalbef.system import checkpoint, distributed
+from minalbef.system.training import Trainable
 
 # compiled forms of a layer: fusion layers have 14, and torch leaves those past its limit uncompiled
 VARIANTS = 64
@@ -33,7 +34,7 @@ def split_batch(batch: Any, draws: Any, config: Config) -> list[tuple[Any, Any]]
     return [(cut(batch, i), cut(draws, i)) for i in range(count)]
 
 
-def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws: Any,
+def backward(model: nn.Module, task: Trainable, batch: Any, alpha: float, draws: Any,
              config: Config, device: torch.device, weights: Mapping[str, float] | None = None
              ) -> tuple[dict[str, Tensor], Any]:
     """A step's losses, and their gradients accumulated over micro-batches: -> losses, carry.
@@ -50,10 +51,7 @@ def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws:
     unequal number, their loss is the mean of the micro-batches' means. The warm start's BatchNorm,
     too, sees one micro-batch.
     """
-    passes = split_batch(batch, draws, config)
-    prepare = getattr(task, "prepare", None)
-    if prepare:
-        passes = prepare(passes)
+    passes = task.prepare(split_batch(batch, draws, config))
     half = distributed.precision_on(device, config.precision) == "bf16"
     weights = weights or {}
     losses_of: list[dict[str, Tensor]] = []
@@ -124,12 +122,12 @@ def recompute_and_compile(task: nn.Module, config: Config) -> Iterator[None]:
                 layer.__class__ = type(layer).__bases__[1]
 
 
-def wrap(task: nn.Module, device: torch.device) -> nn.Module:
+def wrap(task: Trainable, device: torch.device) -> nn.Module:
     """The task in DDP, where several processes train it."""
     if distributed.world() == 1:
         return task
     if device.type == "cuda":
-        return in_ddp(task, [device], getattr(task, "unused_parts", None))
+        return in_ddp(task, [device], task.unused_parts)
     # unless it searches, DDP regroups the gradients after the first step: a run of three processes
     # that is resumed would sum them in another order than one that was never stopped
     return in_ddp(task, None, None)
@@ -140,7 +138,7 @@ def in_ddp(task: nn.Module, devices: list[torch.device] | None,
     """The task in DDP, which searches each step for weights without a gradient if not told of them.
 
     If it finds any, it waits for the GPU.
-    unused_parts: see `fit`
+    unused_parts: see `Trainable`
     """
     unused = []
     for name, _ in task.named_parameters():

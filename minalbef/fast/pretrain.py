@@ -44,8 +44,8 @@ class FastPretrain(Pretrain):
         return distributed.world()
 
     @property
-    def unused_parts(self) -> tuple[str, ...] | None:
-        """See train.fit; None for a student of yours, and where ITM and MLM begin later."""
+    def unused_parts(self) -> tuple[str, ...] | None:            # type: ignore[override]
+        """See Trainable; None for a student of yours, and where ITM and MLM begin later."""
         if self.custom_student or self.config.match_from > 0:
             return None
         parts = {"itm": "match_head", "mlm": "word_head"}

@@ -14,6 +14,7 @@ from minalbef.data import Rows, transform
 from minalbef.fast.cls import attend_cls
 from minalbef.losses import soft_cross_entropy
 from minalbef.system import distributed
+from minalbef.system.training import Trainable
 from minalbef.vision import ConvStem, ViT
 
 
@@ -52,7 +53,7 @@ class LabelBatches:
         return LabelBatch(torch.stack(images), labels)
 
 
-class WarmStart(nn.Module):
+class WarmStart(Trainable):
     """A ViT and two linear heads, for the time of the warm start.
 
     One head reads [CLS] of the last layer. The other reads every patch of the stem, and an object
@@ -70,9 +71,6 @@ class WarmStart(nn.Module):
         self.head = nn.Linear(config.image_width, classes)
         self.patch_head = nn.Linear(config.image_width, classes)
 
-    def draws(self, step: int) -> None:
-        """None: nothing here is random."""
-
     def forward(self, batch: LabelBatch, alpha: float, draws: None
                 ) -> tuple[dict[str, Tensor], None]:
         """-> losses by name, and nothing for `after_step`."""
@@ -89,9 +87,6 @@ class WarmStart(nn.Module):
         patches = self.image_encoder.patch_embed(image.to(self.head.weight.dtype))
         cls = attend_cls(self.image_encoder, patches)[:, 0]
         return full(self.head(cls)), full(self.patch_head(patches))
-
-    def after_step(self, carry: None) -> None:
-        """Nothing to do."""
 
     @torch.no_grad()
     def start(self, encoder: ViT) -> None:

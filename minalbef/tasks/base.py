@@ -7,34 +7,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Record
 from minalbef.system.images import Source
-from minalbef.system.training import Trainable
 
 # tasks whose ALBEF is complete, except perhaps for the word head
 ALIGNED = ("pretrain", "retrieval", "grounding")
 HEADS = ("image_proj", "text_proj", "temperature", "match_head", "word_head")
 
 
-class TaskModule(Trainable, Protocol):
-    """What `train.fit` trains: an nn.Module with a student, a teacher or None, and `start`.
-
-    `ema.Distilled` implements everything but `forward`. A module that needs random numbers of
-    its own overrides `draws`.
-    """
+class TaskModule(Protocol):
+    """A `Trainable` that begins from a trained ALBEF; `ema.Distilled` has all but `forward`."""
 
     student: nn.Module
     teacher: nn.Module | None
-
-    def __call__(self, batch: Any, alpha: float, draws: Any) -> tuple[dict[str, Tensor], Any]:
-        """Losses by name, and the state that `after_step` needs. Has no side effects.
-
-        alpha: weight of the teacher's soft targets
-        """
 
     def start(self, albef: ALBEF, teacher: ALBEF | None = None) -> None:
         """Load the weights of a trained ALBEF and of its teacher, in place.

@@ -15,6 +15,7 @@ from minalbef.data import Rows, row_generators
 from minalbef.losses import hard_negatives
 from minalbef.pretrain import PretrainBatch, collate
 from minalbef.system import distributed
+from minalbef.system.training import Trainable
 from minalbef.tasks.base import HEADS, Task
 from minalbef.tasks.nlvr2 import PairModel
 
@@ -42,7 +43,7 @@ class AssignPairs(NamedTuple):
     valid: Tensor                     # (b,) bool, False where there were too few negatives
 
 
-class TextAssignment(nn.Module):
+class TextAssignment(Trainable):
     """Which of two images does a text belong to, or neither? On pretraining's data, no teacher.
 
     In two cases of three, one image is the text's own and the other a negative that resembles it;
@@ -119,9 +120,6 @@ class TextAssignment(nn.Module):
         second = torch.where(labels == SECOND, positive, second)
         valid = torch.where(labels == NEITHER, valid2, valid1)
         return AssignPairs(first, second, labels, valid)
-
-    def after_step(self, carry: None) -> None:
-        """Nothing to do."""
 
 
 TASK = Task(

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from emojiscenes.scenes import Scenes, paint
 from helpers import same_state
@@ -13,13 +12,14 @@ from minalbef.presets import preset
 from minalbef.recipes import finetune, pretrain
 from minalbef.recipes import search as finder
 from minalbef.system import checkpoint
+from minalbef.system.training import Trainable
 
 SMALL = dict(image_size=24, image_width=32, text_width=32, image_heads=2, text_heads=2, embed_dim=16, batch=16,
              epoch=96, queue_size=64, objects=12, warm_steps=0, siblings_from=0, match_from=0, queue_from=0,
              hard_from=0, device="cpu")
 
 
-class Symmetric(nn.Module):
+class Symmetric(Trainable):
     """CLIP's loss and nothing else: without a teacher, not even an empty one, and without a match head's loss."""
 
     def __init__(self, config, **_):

@@ -18,8 +18,8 @@ ROOMS = ("core", "fast", "train", "evaluation", "tasks", "weights", "top", "scen
          "bench", "cli")
 CORE = """
 system.__init__ system.limits config system.settings presets fast.gelu system.modes system.distributed
-system.interrupt system.writing system.tokenizer layers masking losses ema feature_queue vision text system.encoders
-fusion system.images data albef pretrain system.checkpoint system.metrics system.training
+system.interrupt system.writing system.tokenizer layers vision system.images data system.checkpoint system.training
+masking losses ema feature_queue text system.encoders fusion albef pretrain system.metrics
 """.split()
 TOP = ("__init__", "__main__")
 LIBRARY = ROOMS[:ROOMS.index("top")]

@@ -19,6 +19,7 @@ from captioning import caption_loss, causal
 from minalbef import Config
 from minalbef.layers import init_weights
 from minalbef.pretrain import PretrainBatch
+from minalbef.system.training import Trainable
 from minalbef.text import Embeddings, TextLayer, WordHead
 from minalbef.vision import ViT
 
@@ -54,7 +55,7 @@ class LLaVA(nn.Module):
         return self.word_head(x[:, prefix.shape[1]:], self.embeddings.word_embed.weight)
 
 
-class LLaVAPretrain(nn.Module):
+class LLaVAPretrain(Trainable):
     """Learning to describe; a task as train.train_step takes it, without a teacher."""
 
     def __init__(self, config: Config, **options: Any):
@@ -63,15 +64,9 @@ class LLaVAPretrain(nn.Module):
         self.config = config
         self.student = LLaVA(config)
 
-    def draws(self, step: int) -> None:
-        """None: nothing here is random."""
-
     def forward(self, batch: PretrainBatch, alpha: float, draws: None
                 ) -> tuple[dict[str, Tensor], None]:
         """-> the loss by name, and nothing for `after_step`."""
         image = self.student.encode_image(batch.image)
         logits = self.student.next_word_logits(batch.tokens, batch.keep, image)
         return {"caption": caption_loss(logits, batch.tokens, batch.keep)}, None
-
-    def after_step(self, carry: None) -> None:
-        """Nothing moves after the optimiser."""
