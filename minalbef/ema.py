@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from minalbef.config import Config
-from minalbef.system.training import Trainable
+from minalbef.system.trainable import Trainable
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -16,8 +16,8 @@ from minalbef.fast.muon import Muon, is_hidden
 from minalbef.system import checkpoint, distributed, writing
 from minalbef.system.interrupt import Stopped, catch_signals
 from minalbef.system.metrics import Log
+from minalbef.system.trainable import Trainable
 from minalbef.system.training import (
-    Trainable,
     Validates,
     any_process,
     check_start,

@@ -21,7 +21,7 @@ from minalbef.pretrain import Pretrain
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.system import distributed
 from minalbef.system.distributed import fetch, gather, rank, total, world
-from minalbef.system.training import Trainable
+from minalbef.system.trainable import Trainable
 from minalbef.train import Stopped, fit
 
 # five steps: ITC alone, then all three, with queue and hard negatives from the third on

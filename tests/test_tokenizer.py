@@ -131,7 +131,7 @@ def test_a_trained_tokenizer_has_the_fixed_ids_and_gives_words_back():
 
 def test_training_gives_the_same_pieces_in_every_process():
     """The library's trainer alone does not: it numbers letters in the order of a hash table."""
-    code = f"""import json; from minalbef import tokenizer
+    code = f"""import json; from minalbef.system import tokenizer
 print(json.dumps(tokenizer.Tokenizer.train({CAPTIONS!r}, 110)._core.get_vocab(), sort_keys=True))"""
     outs = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
             for _ in range(2)}

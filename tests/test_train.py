@@ -24,7 +24,7 @@ from minalbef.presets import preset
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.report import train_seconds
 from minalbef.system import checkpoint, distributed
-from minalbef.system.training import Trainable
+from minalbef.system.trainable import Trainable
 from minalbef.train import Stopped, alpha_at, fit, lr_at, parameter_groups
 
 CONFIG = small(image_size=16, text_width=32, alpha=0.4, match_from=0.2, queue_from=0.3, hard_from=0.6)

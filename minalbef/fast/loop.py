@@ -15,7 +15,7 @@ from minalbef.data import Rows
 from minalbef.fast.half import half_weights
 from minalbef.layers import Layer
 from minalbef.system import checkpoint, distributed
-from minalbef.system.training import Trainable
+from minalbef.system.trainable import Trainable
 
 # compiled forms of a layer: fusion layers have 14, and torch leaves those past its limit uncompiled
 VARIANTS = 64

@@ -14,7 +14,7 @@ from minalbef.data import Rows, transform
 from minalbef.fast.cls import attend_cls
 from minalbef.losses import soft_cross_entropy
 from minalbef.system import distributed
-from minalbef.system.training import Trainable
+from minalbef.system.trainable import Trainable
 from minalbef.vision import ConvStem, ViT
 
 

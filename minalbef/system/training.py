@@ -3,40 +3,14 @@ import gc
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
 
 from minalbef.config import Config
 from minalbef.system import checkpoint, distributed
-
-
-class Trainable(nn.Module):
-    """What `train.fit` trains, the base of every task: a module with a student.
-
-    forward(batch, alpha, draws) -> losses by name, and what `after_step` takes; it changes nothing.
-    alpha: weight of the teacher's soft targets. The rest has defaults, for a task that needs none.
-    """
-
-    student: Any
-    # the student's parts that no step trains, such as heads of other tasks, where every step trains
-    # all the others; None where that isn't so: several GPUs are then a little slower
-    unused_parts: Collection[str] | None = None
-
-    def draws(self, step: int) -> Any:
-        """The random draws of a step: none."""
-
-    def prepare(self, passes: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        """A step's micro-batches and their draws, made ready on the CPU."""
-        return passes
-
-    def weights(self, step: int) -> dict[str, float]:
-        """Of losses by name, in their sum at a step; those not listed weigh 1."""
-        return {}
-
-    def after_step(self, carry: Any) -> None:
-        """What changes after the optimiser's step: nothing."""
+from minalbef.system.trainable import Trainable
 
 
 class Validates(Protocol):
@@ -51,7 +25,7 @@ class Validates(Protocol):
 def check_task(task: nn.Module, config: Config, title: str) -> None:
     """Raises TypeError for what `fit` can't train, ValueError for a batch that can't be shared."""
     if not isinstance(task, Trainable):
-        raise TypeError(f"{type(task).__name__} is no minalbef.system.training.Trainable; derive "
+        raise TypeError(f"{type(task).__name__} is no minalbef.system.trainable.Trainable; derive "
                         "it from that class, which has all but forward")
     world = distributed.world()
     more = {"several processes": world > 1, "accumulate": config.accumulate > 1,

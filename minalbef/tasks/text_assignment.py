@@ -15,7 +15,7 @@ from minalbef.data import Rows, row_generators
 from minalbef.losses import hard_negatives
 from minalbef.pretrain import PretrainBatch, collate
 from minalbef.system import distributed
-from minalbef.system.training import Trainable
+from minalbef.system.trainable import Trainable
 from minalbef.tasks.base import HEADS, Task
 from minalbef.tasks.nlvr2 import PairModel
 

@@ -12,7 +12,7 @@ from minalbef.presets import preset
 from minalbef.recipes import finetune, pretrain
 from minalbef.recipes import search as finder
 from minalbef.system import checkpoint
-from minalbef.system.training import Trainable
+from minalbef.system.trainable import Trainable
 
 SMALL = dict(image_size=24, image_width=32, text_width=32, image_heads=2, text_heads=2, embed_dim=16, batch=16,
              epoch=96, queue_size=64, objects=12, warm_steps=0, siblings_from=0, match_from=0, queue_from=0,

@@ -18,7 +18,8 @@ ROOMS = ("core", "fast", "train", "evaluation", "tasks", "weights", "top", "scen
          "bench", "cli")
 CORE = """
 system.__init__ system.limits config system.settings presets fast.gelu system.modes system.distributed
-system.interrupt system.writing system.tokenizer layers vision system.images data system.checkpoint system.training
+system.interrupt system.writing system.tokenizer layers vision system.images data system.checkpoint system.trainable
+system.training
 masking losses ema feature_queue text system.encoders fusion albef pretrain system.metrics
 """.split()
 TOP = ("__init__", "__main__")

@@ -37,7 +37,8 @@ ENVIRONMENT = os.environ | {
 CAPTIONS = 300  # of which a run learns its word pieces: fewer than usual, to start sooner
 # the command, which writes down each step that it has done, before it may save it
 NOTING = f"""
-from minalbef import __main__, metrics
+from minalbef import __main__
+from minalbef.system import metrics
 from minalbef.recipes import pretrain
 pretrain.CAPTIONS = {CAPTIONS}
 plain = metrics.Log.step

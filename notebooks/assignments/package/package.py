@@ -28,9 +28,13 @@ from package_right import RIGHT  # noqa: E402
 from submission import handed_in  # noqa: E402
 
 Files = dict[str, str]                # contents by path
-# what students write; all else of these modules is given
+# what students write; all else of these modules is given. In this order, each imports those before
 BLANKED = {
+    "limits": [],
+    "gelu": [],
+    "trainable": [],
     "config": [],
+    "settings": [],
     "presets": [],
     "layers": ["Attention.forward", "MLP.forward"],
     "vision": ["PatchEmbed.forward", "Block.forward", "ViT.attend"],
@@ -41,6 +45,9 @@ BLANKED = {
     "masking": ["mask_words"],
     "ema": ["make_teacher", "update_teacher"],
     "feature_queue": ["FeatureQueue.features", "FeatureQueue.push"]}
+# where modules stand that aren't at the top of minalbef
+PLACES = {"limits": "system/limits", "settings": "system/settings", "gelu": "fast/gelu",
+          "trainable": "system/trainable"}
 PACKAGE_DOCSTRING = ('"""Your own parts of ALBEF. Write where it says raise '
                      'NotImplementedError."""\n')
 
@@ -79,7 +86,7 @@ def files(solved: bool = False, hidden: bool = False) -> Files:
     with graders' tests, too."""
     release = {"mine/__init__.py": PACKAGE_DOCSTRING}
     for name, blanked in BLANKED.items():
-        source = text_of(HERE.parents[2] / "minalbef" / f"{name}.py")
+        source = text_of(HERE.parents[2] / "minalbef" / f"{PLACES.get(name, name)}.py")
         if not solved:
             source = refilled(source, dict.fromkeys(blanked, "raise NotImplementedError"))
         release[f"mine/{name}.py"] = source
@@ -90,7 +97,8 @@ def files(solved: bool = False, hidden: bool = False) -> Files:
         tests = re.sub(hidden_part, "", tests, flags=re.S)
     release["test_mine.py"] = tests
     for path, text in release.items():
-        release[path] = re.sub(r"^(from|import) minalbef\b", r"\1 mine", text, flags=re.M)
+        release[path] = re.sub(r"^(from|import) minalbef\b(\.system|\.fast)?", r"\1 mine", text,
+                               flags=re.M)
     release["conftest.py"] = text_of(HERE / "package_conftest.py")
     return release
 

@@ -19,7 +19,7 @@ from captioning import caption_loss, causal
 from minalbef import Config
 from minalbef.layers import init_weights
 from minalbef.pretrain import PretrainBatch
-from minalbef.system.training import Trainable
+from minalbef.system.trainable import Trainable
 from minalbef.text import Embeddings, TextLayer, WordHead
 from minalbef.vision import ViT
 
