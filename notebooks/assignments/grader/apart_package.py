@@ -20,10 +20,10 @@ def seams_of(tests: ModuleType) -> dict[str, Callable]:
 
 
 def answered(submission: Files) -> Files:
-    """What of a submission counts: the seams and the modules, but for the configuration,
-    which is given."""
+    """What of a submission counts: the seams and the modules, but for the configuration's,
+    which are given."""
     return {path: text for path, text in submission.items()
-            if re.fullmatch(r"adapters\.py|mine/(?!config\.py)[\w/]+\.py", path)}
+            if re.fullmatch(r"adapters\.py|mine/(?!(?:config|limits|settings)\.py)[\w/]+\.py", path)}
 
 
 def why_refused(files: Files) -> str:
