@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from minalbef.config import Config
@@ -251,20 +251,6 @@ def _to_8_bits(grey: np.ndarray) -> np.ndarray:
         return (grey // 257).astype(np.uint8)
     raise ValueError(f"its grey values lie between {low:g} and {high:g}, so that white is unknown: "
                      "they must lie within 0 and 1, or be whole numbers up to 255 or 65,535")
-
-
-def changes_upright(source: str | Path | BinaryIO | ImageFile) -> tuple[bool, bool]:
-    """Whether a file's header says that it may be transparent, and that EXIF rotates it.
-
-    Nothing is decoded. For what is not an image, both are False.
-    """
-    try:
-        with _to_pil(source) as image:
-            exif = Image.Image.getexif(image)    # PngImageFile.getexif would decode all of it
-            rotates = exif.get(ExifTags.Base.Orientation, 1) in range(2, 9)
-            return is_transparent(image), rotates
-    except Exception:                            # as in `open_image`
-        return False, False
 
 
 def is_transparent(image: Image.Image) -> bool:
