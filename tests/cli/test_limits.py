@@ -28,11 +28,11 @@ def kinds(annotation) -> set[type]:
 
 
 def numbers(command) -> set[str]:
-    found = set()
+    names = set()
     for name, annotation in typing.get_type_hints(command).items():
         inside = [kind for kind in kinds(annotation) if dataclasses.is_dataclass(kind)]
-        found |= {name} if {int, float} & kinds(annotation) else set().union(*map(numbers, inside))
-    return found - {"boxes"}                                     # of their picture: tasks.grounding checks them
+        names |= {name} if {int, float} & kinds(annotation) else set().union(*map(numbers, inside))
+    return names - {"boxes"}                                     # of their picture: tasks.grounding checks them
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
@@ -41,21 +41,21 @@ def test_a_hostile_number_is_refused_by_flag_before_the_command_begins(command):
     def stub(*args, **kwargs):
         ran.append(kwargs)
     stub.__signature__ = inspect.signature(plain)
-    call, given = checked(stub), {name: p for name, p in inspect.signature(plain).parameters.items()}
-    before = [None for p in given.values() if p.kind is p.POSITIONAL_ONLY]
+    call, options = checked(stub), {name: p for name, p in inspect.signature(plain).parameters.items()}
+    before = [None for p in options.values() if p.kind is p.POSITIONAL_ONLY]
     for name in numbers(plain):
         for value in (float("nan"), float("inf"), -1, 10 ** 30):
             holder = {name: value}
-            if name not in given:
-                section = next(one for one in SECTIONS if one in given and hasattr(given[one].default, name))
-                holder = {section: dataclasses.replace(given[section].default, **holder)}
-            if name in given and given[name].kind is not inspect.Parameter.KEYWORD_ONLY:
+            if name not in options:
+                section = next(one for one in SECTIONS if one in options and hasattr(options[one].default, name))
+                holder = {section: dataclasses.replace(options[section].default, **holder)}
+            if name in options and options[name].kind is not inspect.Parameter.KEYWORD_ONLY:
                 holder = {name: (value, value) if name == "sizes" else value}
-            rest = {key: None for key, p in given.items() if p.default is p.empty and p.kind is not p.POSITIONAL_ONLY}
+            rest = {key: None for key, p in options.items() if p.default is p.empty and p.kind is not p.POSITIONAL_ONLY}
             with pytest.raises(ValueError, match=re.escape(f"--{name.replace('_', '-')} {value} must lie between ")):
                 call(*before, **rest | holder)
     assert not ran
-    call(*before, **{key: None for key, p in given.items() if p.default is p.empty and p.kind is not p.POSITIONAL_ONLY})
+    call(*before, **{key: None for key, p in options.items() if p.default is p.empty and p.kind is not p.POSITIONAL_ONLY})
     assert len(ran) == 1
 
 
@@ -73,8 +73,8 @@ def test_what_cannot_be_done_is_said_before_it_begins(words, says, monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["minalbef", *words.split()])
     with pytest.raises(SystemExit) as stop:
         command_line.main()
-    said = capsys.readouterr().err
-    assert stop.value.code == 2 and said.startswith(f"minalbef: {says}"), said
+    text = capsys.readouterr().err
+    assert stop.value.code == 2 and text.startswith(f"minalbef: {says}"), text
     assert not list(tmp_path.iterdir())
 
 
@@ -100,9 +100,9 @@ def test_errors_of_the_world_are_one_line_without_a_traceback(fault, status, say
     monkeypatch.setattr(sys, "argv", ["minalbef", "summary"])
     with pytest.raises(SystemExit) as stop:
         command_line.main()
-    said = capsys.readouterr().err
-    assert stop.value.code == status and said.count("\n") == 1
-    assert re.match(f"minalbef: {says}", said), said
+    text = capsys.readouterr().err
+    assert stop.value.code == status and text.count("\n") == 1
+    assert re.match(f"minalbef: {says}", text), text
     monkeypatch.setattr(sys, "argv", ["minalbef", "summary", "--debug"])
     with pytest.raises((RuntimeError, MemoryError, OSError, KeyboardInterrupt, ValueError)):
         command_line.main()
@@ -126,8 +126,8 @@ def test_ctrl_c_ends_a_command_with_130_and_one_line(tmp_path):
     assert child.stdout.readline() == "ready\n"
     time.sleep(1)
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
-    assert (child.returncode, said) == (130, "minalbef: stopped\n")
+    _, text = child.communicate(timeout=60)
+    assert (child.returncode, text) == (130, "minalbef: stopped\n")
 
 
 @pytest.mark.parametrize("words", ["--help", "--version", "evaluate --help", "bench step --help", "evalute"])

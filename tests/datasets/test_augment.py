@@ -88,7 +88,7 @@ def test_a_crop_shows_at_least_the_share_asked_for_and_stays_inside():
     chance = np.random.default_rng(1)
     shares = []
     for _ in range(500):
-        left, top, right, bottom = crop_box(640, 480, 0.5, chance)
+        x, top, right, bottom = crop_box(640, 480, 0.5, chance)
         assert 0 <= left < right <= 640 and 0 <= top < bottom <= 480
         assert 3 / 4 - 0.01 <= (right - left) / (bottom - top) <= 4 / 3 + 0.01
         shares.append((right - left) * (bottom - top) / 640 / 480)

@@ -91,9 +91,9 @@ def test_a_box_is_cut_from_the_pixels_as_stored_where_the_sets_boxes_were_drawn(
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6                          # a quarter turn
     Image.fromarray(noise(0)).save(tmp_path / "turned.png", exif=exif)
-    shown = [choices.collate([ChoiceRecord((image,), ("a cat", "an apple"), 0, box=(2, 1, 8, 6))], run.tokenizer, 16, 9)
+    batches = [choices.collate([ChoiceRecord((image,), ("a cat", "an apple"), 0, box=(2, 1, 8, 6))], run.tokenizer, 16, 9)
              for image in (tmp_path / "turned.png", noise(0))]
-    assert shown[0].image.equal(shown[1].image)
+    assert batches[0].image.equal(batches[1].image)
 
 
 def saved(run: Run, folder, task: str = "pretrain"):
@@ -138,15 +138,15 @@ def test_a_set_is_evaluated_from_the_command_line(run, prepared, tmp_path, monke
 
 def test_a_report_of_minimal_pairs_agrees_with_the_run(run, tmp_path):
     folder = saved(run, tmp_path / "run")
-    found = evaluate_pairs(folder, size=0.02, seed=4)
-    assert json.loads((folder / "minimal-pairs-test" / "report.json").read_text()) == found
-    assert found["counts"]["test"]["text relation"]["itm"] == 10 and found["chance"]["group place"] == 0.16667
-    assert [*found["test"]] == [name + kind for kind in ("", *(f" {kind}" for kind in KINDS))
+    report = evaluate_pairs(folder, size=0.02, seed=4)
+    assert json.loads((folder / "minimal-pairs-test" / "report.json").read_text()) == report
+    assert report["counts"]["test"]["text relation"]["itm"] == 10 and report["chance"]["group place"] == 0.16667
+    assert [*report["test"]] == [name + kind for kind in ("", *(f" {kind}" for kind in KINDS))
                                 for name in ("text", "image", "group")]
     pairs = minimal_pairs(questions.scenes(run, "test", 4, counts=(0.2, 0.4, 0.4)), 10)
     foils = questions.foils(run, "test", 4, 10)
     assert [one.texts for one in pairs] == [trio[1:] for some in foils.values() for trio in some]
     odds = torch.stack([run.match_probability([*one.images], one.texts) for one in pairs])
     right = torch.stack([winoground_scores(one) for one in odds])
-    assert [found["test"][name]["itm"] for name in ("text", "image", "group")] == pytest.approx(
+    assert [report["test"][name]["itm"] for name in ("text", "image", "group")] == pytest.approx(
         right.mean(0).tolist(), abs=1e-4)

@@ -39,12 +39,12 @@ def empty(folder: Path = Path("runs/own"), **changes) -> Diagnosis:
 @pytest.mark.parametrize("itc, itm, found", [
     (1.0, 0.2, []), (5.6, 0.2, ["ITC guesses"]), (1.0, GUESSING, ["ITM has learnt nothing yet"]),
     (1.0, GUESSING - 0.02, [])])
-def test_losses_at_the_level_of_guessing_are_named(tmp_path, itc, itm, found):
+def test_losses_at_the_level_of_guessing_are_named(tmp_path, itc, itm, names):
     rows = [f"{step},1,{max(9 - step / 100, itc)},{max(0.9 - step / 1000, itm)}" for step in range(10, 2001, 10)]
     (tmp_path / "metrics.csv").write_text("\n".join(["step,seconds,itc,itm", *rows]), encoding="utf-8")
     diagnosis = empty(tmp_path)
     doctor.look_at_log(diagnosis)
-    assert kinds(diagnosis) == found and "200 rows up to step 2,000" in diagnosis.notes[0]
+    assert kinds(diagnosis) == names and "200 rows up to step 2,000" in diagnosis.notes[0]
 
 
 def test_figures_that_chance_may_give_are_named_at_the_end_of_an_evaluation():
@@ -117,10 +117,10 @@ def test_of_shuffled_captions_it_says_so(tmp_path):
 def test_the_command_tells_of_the_shipped_model_and_of_one_before_pretraining(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["minalbef", "doctor", "tiny"])
     main()
-    shown = capsys.readouterr().out
-    assert "Nothing is wrong that can be seen" in shown and "1,900 steps" in shown
+    text = capsys.readouterr().out
+    assert "Nothing is wrong that can be seen" in text and "1,900 steps" in text
     start = str(checkpoint.run_folder("tiny") / "start")
     monkeypatch.setattr(sys, "argv", ["minalbef", "doctor", start, "--number", "100"])
     main()
-    shown = capsys.readouterr().out
-    assert "nothing is learnt" in shown and "ITC has collapsed" in shown and "has no metrics.csv" in shown
+    text = capsys.readouterr().out
+    assert "nothing is learnt" in text and "ITC has collapsed" in text and "has no metrics.csv" in text

@@ -45,17 +45,17 @@ def test_onnxruntime_computes_what_torch_does(exported, rows, length):
     image = run.model.encode_image(torch.stack([transform(one, 24) for one in pixels]))
     text = run.model.encode_text(tokens, keep)
     fused = run.model.fuse(text, keep, image)
-    wanted = {"image_tokens": image, "image_feature": run.model.image_feature(image), "text_tokens": text,
+    truth = {"image_tokens": image, "image_feature": run.model.image_feature(image), "text_tokens": text,
               "text_feature": run.model.text_feature(text), "match_logits": run.model.match_logits(fused),
               "word_logits": run.model.word_logits(fused)}
-    given = {"pixels": pixels, "tokens": tokens.numpy(), "keep": keep.numpy()}
+    values = {"pixels": pixels, "tokens": tokens.numpy(), "keep": keep.numpy()}
     for name, outputs in PARTS.items():
-        inputs = {one.name: given[one.name] for one in graphs[name].get_inputs()}
+        inputs = {one.name: values[one.name] for one in graphs[name].get_inputs()}
         assert [one.name for one in graphs[name].get_outputs()] == [*outputs]
-        given |= zip(outputs, graphs[name].run(None, inputs))
-    for name, value in wanted.items():
-        assert value.shape == given[name].shape
-        np.testing.assert_allclose(given[name], value.numpy(), atol=1e-4, rtol=1e-4, err_msg=name)
+        values |= zip(outputs, graphs[name].run(None, inputs))
+    for name, value in truth.items():
+        assert value.shape == values[name].shape
+        np.testing.assert_allclose(values[name], value.numpy(), atol=1e-4, rtol=1e-4, err_msg=name)
 
 
 def save_hard_images(folder: Path) -> list[Path]:

@@ -68,8 +68,8 @@ def test_features_are_computed_again_when_an_image_has_changed_come_or_gone(run,
 def test_features_of_other_weights_or_settings_are_not_taken(run, photos, tmp_path):
     first = embed_folder(run, photos, tmp_path).features
     torch.manual_seed(1)
-    other = replace(run, model=disturb(ALBEF(run.config)).eval())
-    assert not embed_folder(other, photos, tmp_path).features.equal(first)
+    changed = replace(run, model=disturb(ALBEF(run.config)).eval())
+    assert not embed_folder(changed, photos, tmp_path).features.equal(first)
     assert embed_folder(run, photos, tmp_path).features.equal(first)
     paths = list_images(photos)
     stored = replace(run, config=replace(run.config, upright=False))
@@ -126,10 +126,10 @@ def test_strange_names_are_shown_safely_and_drawn(run, photos, tmp_path, monkeyp
     monkeypatch.setattr("sys.argv", [*words, "--images", str(photos), "--out",
                                      str(tmp_path / "s.png")])
     main()
-    said = capsys.readouterr().out
-    assert "\\udcff\\udce9.png\n" in said and "\\x1b[31mred.png\n" in said
-    assert "\\x1b[2Jbad.png" in said
-    assert "\x1b" not in said and said.encode() and Image.open(tmp_path / "s.png").width > 500
+    text = capsys.readouterr().out
+    assert "\\udcff\\udce9.png\n" in text and "\\x1b[31mred.png\n" in text
+    assert "\\x1b[2Jbad.png" in text
+    assert "\x1b" not in text and text.encode() and Image.open(tmp_path / "s.png").width > 500
     assert len(list_images(photos)) == 4
     monkeypatch.setattr("sys.argv", ["minalbef", "search", SENTENCE, "--run", "\x1b[2Jnowhere"])
     with pytest.raises(SystemExit):

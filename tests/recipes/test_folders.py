@@ -60,16 +60,16 @@ def student(run: Path, part: str = "student.") -> dict:
 # a run in training
 
 def test_a_stopped_run_is_loaded_as_of_its_last_checkpoint_and_says_so(run, data, caplog):
-    found = load(run)
-    assert found.step == 3 and same_state(found.model.state_dict(), student(run))
+    model = load(run)
+    assert model.step == 3 and same_state(model.model.state_dict(), student(run))
     says = f"{run} is not trained to the end: these are its weights after step 3 of 4"
     assert says in caplog.text
-    assert "not trained to the end: weights after step 3 of 4" in str(found)
+    assert "not trained to the end: weights after step 3 of 4" in str(model)
     caplog.clear()
     train(run, data, changes=CHANGES)
-    found = load(run)
-    assert found.step is None and "the end" not in caplog.text + str(found)
-    assert same_state(found.model.state_dict(), load_file(run / "model.safetensors"))
+    model = load(run)
+    assert model.step is None and "the end" not in caplog.text + str(model)
+    assert same_state(model.model.state_dict(), load_file(run / "model.safetensors"))
 
 
 def test_fine_tuning_and_the_original_take_student_and_teacher_of_a_stopped_run(run, tmp_path):

@@ -67,16 +67,16 @@ def test_commands_take_the_hubs_names_and_leave_its_cache_and_your_runs_as_they_
     monkeypatch.chdir(tmp_path)
     hub.HubRun(load("tiny")).push_to_hub("somebody/a-run")
     before = sorted(remote("somebody/a-run").iterdir())
-    mine = shutil.copytree(load("tiny").path, Path("runs", "a-run"))
-    (mine / "search.png").write_bytes(b"of a run of one's own that has the same name")
+    copy = shutil.copytree(load("tiny").path, Path("runs", "a-run"))
+    (copy / "search.png").write_bytes(b"of a run of one's own that has the same name")
     monkeypatch.setattr("sys.argv", ["minalbef", "search", "an apple", "--scenes", "8", "--run", "hf://somebody/a-run"])
     main()
     assert Path("runs", "hf", "somebody", "a-run", "search.png").exists()
     assert sorted(remote("somebody/a-run").iterdir()) == before
-    assert (mine / "search.png").read_bytes() == b"of a run of one's own that has the same name"
+    assert (copy / "search.png").read_bytes() == b"of a run of one's own that has the same name"
     monkeypatch.setattr("sys.argv", ["minalbef", "doctor", "hf://somebody/missing"])
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
-    said = capsys.readouterr().err
-    assert "somebody/missing cannot be fetched from the hub (no network)" in said and "check name and network" in said
+    text = capsys.readouterr().err
+    assert "somebody/missing cannot be fetched from the hub (no network)" in text and "check name and network" in text

@@ -22,18 +22,18 @@ def start():
     """start(command, run, processes, told) -> the process; what a failed test leaves is killed."""
     began = []
 
-    def begin(*given):
-        began.append(begun(*given))
+    def begin(*args):
+        began.append(begun(*args))
         return began[-1]
     yield begin
     for process in began:
         process.kill()                           # and its training follows
 
 
-def begun(command: str, run: Path, processes: int, told) -> subprocess.Popen:
+def begun(command: str, run: Path, processes: int, log) -> subprocess.Popen:
     words = [sys.executable, "-m", "minalbef", *COMMANDS[command], *CHANGES[command], "--run", str(run),
              "--processes", str(processes), "--size", "0.01", "--quiet"]
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=told, env=ENVIRONMENT)
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log, env=ENVIRONMENT)
 
 
 def gone(pids: list[int]) -> bool:
@@ -46,8 +46,8 @@ def gone(pids: list[int]) -> bool:
 @pytest.mark.parametrize("command, processes, number", [     # with SIGTERM each ends its second life
     ("demo", 2, signal.SIGKILL), ("finetune", 2, signal.SIGTERM)])
 def test_training_ends_with_the_command_and_the_same_command_goes_on(tmp_path, start, command, processes, number):
-    run, told = tmp_path / "run", tmp_path / "told"
-    with told.open("w") as file:
+    run, log = tmp_path / "run", tmp_path / "told"
+    with log.open("w") as file:
         process = start(command, run, processes, file)
         wait(process, lambda: (run / "state.pt").exists(), 600)
         everyone = family(process.pid)
@@ -56,20 +56,20 @@ def test_training_ends_with_the_command_and_the_same_command_goes_on(tmp_path, s
         assert process.wait(SOON) == (-number if number == signal.SIGKILL else 130)
         assert gone(everyone), "somebody trains on"
     step = saved(run)
-    lines = [line for line in told.read_text().splitlines() if line]
+    lines = [line for line in log.read_text().splitlines() if line]
     assert lines[-1].startswith(f"minalbef: stopped after step {step} of "), lines
     assert all(line.startswith("stopping when this step is done") for line in lines[:-1]) and len(lines) <= 2, lines
-    with told.open("w") as file:
+    with log.open("w") as file:
         process = start(command, run, processes, file)
         wait(process, lambda: saved(run) > step, 600)
         everyone = family(process.pid)
         process.terminate()
         assert process.wait(SOON) == 130 and gone(everyone)
-    assert saved(run) > step, told.read_text()
+    assert saved(run) > step, log.read_text()
 
 
 def test_the_failure_of_any_process_ends_all_and_is_said_once(tmp_path, capfd):
     assert launch.launch(["pretrain", *SMALL, "batch=15", "--run", str(tmp_path / "run"), "--quiet"], 2) == 2
-    said = "minalbef: batch=15 is not a multiple of 2"[:40]
-    assert [line[:40] for line in capfd.readouterr().err.splitlines()] == [said]
+    message = "minalbef: batch=15 is not a multiple of 2"[:40]
+    assert [line[:40] for line in capfd.readouterr().err.splitlines()] == [message]
     assert not (tmp_path / "run" / "start").exists(), "a warm start was trained for nothing"

@@ -24,13 +24,13 @@ def test_other_records_with_the_same_words_are_noticed_too(tmp_path):
 
 def test_what_was_trained_on_is_what_stood_there_when_training_began(tmp_path, monkeypatch):
     """`prepare` may replace a set while a run reads on from the old files."""
-    data, read = prepare_captions(tmp_path, CAPTIONS), RecordBatches.__call__
+    data, real = prepare_captions(tmp_path, CAPTIONS), RecordBatches.__call__
     first = provenance.hash_of(data, "train")
 
     def call(batches, step):
         if step == 1:
             prepare_captions(tmp_path, ["a quick brown fox", *CAPTIONS[1:]])
-        return read(batches, step)
+        return real(batches, step)
     monkeypatch.setattr(RecordBatches, "__call__", call)
     train(tmp_path / "run", data)
     assert trained_on(tmp_path / "run")["pretrained"] == {"coco/train": first}

@@ -64,10 +64,10 @@ def test_each_epoch_has_recalls_and_losses_and_the_best_weights_are_a_run(prepar
     assert len({row["loss"] for row in rows}) == 4
     best = max(rows, key=lambda row: float(row["itc_r_mean"]))
     assert rows[-1]["best_step"] == best["step"]
-    found = evaluate_set(whole / "best", prepared / "validation", out=whole / "report")
-    assert found["r_mean"]["itc"] == pytest.approx(float(best["itc_r_mean"]), abs=1e-4)
+    report = evaluate_set(whole / "best", prepared / "validation", out=whole / "report")
+    assert report["r_mean"]["itc"] == pytest.approx(float(best["itc_r_mean"]), abs=1e-4)
     for name in ("itc_i2t_r1", "itc_t2i_r5"):
-        assert found["test"][name] == pytest.approx(float(best[name]), abs=1e-4)
+        assert report["test"][name] == pytest.approx(float(best[name]), abs=1e-4)
     assert trained_on(whole / "best") == trained_on(whole)
     assert (whole / "best" / "words.json").read_bytes() == (whole / "words.json").read_bytes()
 
@@ -78,9 +78,9 @@ def test_two_processes_measure_what_one_does(prepared, tmp_path):
              "--run", str(tmp_path / "two"), "--quiet"]
     subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, timeout=400)
     pretrain.pretrain(settings("tiny", changes, [prepared]), tmp_path / "one", [prepared], quiet=True)
-    two, one = (read_table(tmp_path / name / "validation.csv", ()) for name in ("two", "one"))
-    assert [row["step"] for row in two] == [row["step"] for row in one] == ["5", "10"]
-    for a, b in zip(two, one):
+    pair, single = (read_table(tmp_path / name / "validation.csv", ()) for name in ("two", "one"))
+    assert [row["step"] for row in pair] == [row["step"] for row in single] == ["5", "10"]
+    for a, b in zip(pair, single):
         assert all(float(a[name]) == pytest.approx(float(b[name]), abs=1e-3) for name in b)
     assert (tmp_path / "two" / "best" / "model.safetensors").exists()
 

@@ -24,8 +24,8 @@ AUTO = small(precision="auto", image_size=16, epoch=5 * 8)
 def test_a_run_goes_on_in_the_precision_in_which_it_began(precision, tmp_path):
     config = replace(AUTO, precision=precision)
     tokenizer = load(data_folder() / "tiny").tokenizer
-    whole, part = pretrain(config), pretrain(config)
-    fit(whole, Batches(config), config, tmp_path / "whole", quiet=True)
+    task, part = pretrain(config), pretrain(config)
+    fit(task, Batches(config), config, tmp_path / "whole", quiet=True)
 
     def stopped(step):
         if step == 3:
@@ -36,7 +36,7 @@ def test_a_run_goes_on_in_the_precision_in_which_it_began(precision, tmp_path):
         fit(part, stopped, replace(config, save_every=1), tmp_path / "part", quiet=True)
     again = pretrain(config)
     fit(again, Batches(config), replace(AUTO, save_every=1), tmp_path / "part", quiet=True)
-    assert same_state(again.state_dict(), whole.state_dict())
+    assert same_state(again.state_dict(), task.state_dict())
 
 
 @torch.no_grad()
@@ -48,8 +48,8 @@ def test_evaluation_in_bf16_has_the_figures_of_fp32():
     (fp32, _), (bf16, _) = [evaluate_records(run, pairs, CHOICE, How(precision=name, quiet=True))
                             for name in ("fp32", "bf16")]
     assert types == {torch.float32, torch.bfloat16}
-    ours = flat(bf16["test"])
-    differences = [abs(ours[name] - figure) for name, figure in flat(fp32["test"]).items()]
+    half = flat(bf16["test"])
+    differences = [abs(half[name] - figure) for name, figure in flat(fp32["test"]).items()]
     assert max(differences) < 0.05 and sum(differences) / len(differences) < 0.01, "of 30 problems one is 0.03"
 
 

@@ -43,34 +43,34 @@ def pictures():
 @pytest.fixture(scope="module")
 def ask(models, pictures):
     def ask(task: str, candidates=None, **changes):
-        given = {"images": pictures[:1 + (task == "nlvr2")], "text": TEXTS[task], "candidates": candidates} | changes
-        return predict.predict(task, models[task], untrained().tokenizer, **given)
+        options = {"images": pictures[:1 + (task == "nlvr2")], "text": TEXTS[task], "candidates": candidates} | changes
+        return predict.predict(task, models[task], untrained().tokenizer, **options)
     return ask
 
 
 def inputs(pictures, text: str, **options):
     """pixels (i, 3, s, s), tokens and keep (1, l)"""
-    return (torch.stack([transform(one, untrained().config.image_size) for one in pictures]),
+    return (torch.stack([transform(picture, untrained().config.image_size) for picture in pictures]),
             *untrained().tokenizer.encode([text], **options))
 
 
 def test_retrieval_says_what_a_run_says(ask, models, pictures):
-    found = ask("retrieval")
+    hit = ask("retrieval")
     run = replace(untrained(), model=models["retrieval"])
-    match = run.match_probability(pictures[0], found.text).item()
-    assert found.similarity == pytest.approx(run.similarity(pictures[0], found.text).item(), abs=1e-5)
-    assert found.probabilities == pytest.approx({"match": match, "no match": 1 - match}, abs=1e-5)
-    assert found.answer == ("match" if match > 0.5 else "no match") == next(iter(found.probabilities))
+    match = run.match_probability(pictures[0], hit.text).item()
+    assert hit.similarity == pytest.approx(run.similarity(pictures[0], hit.text).item(), abs=1e-5)
+    assert hit.probabilities == pytest.approx({"match": match, "no match": 1 - match}, abs=1e-5)
+    assert hit.answer == ("match" if match > 0.5 else "no match") == next(iter(hit.probabilities))
 
 
 def test_of_two_pictures_the_first_is_the_left_one(ask, models, pictures):
-    for given in (pictures, pictures[::-1]):
-        found = ask("nlvr2", images=given)
-        image = inputs(given, found.text)[0]
+    for images in (pictures, pictures[::-1]):
+        hit = ask("nlvr2", images=images)
+        image = inputs(images, hit.text)[0]
         false, true = models["nlvr2"](image, torch.tensor([[0, 1]]),
-                                      *inputs(given, found.text)[1:]).softmax(-1)[0].tolist()
-        assert found.probabilities == pytest.approx({"true": true, "false": false}, abs=1e-5)
-        assert found.answer == ("true" if true > false else "false") and len(found.maps) == 2
+                                      *inputs(images, hit.text)[1:]).softmax(-1)[0].tolist()
+        assert hit.probabilities == pytest.approx({"true": true, "false": false}, abs=1e-5)
+        assert hit.answer == ("true" if true > false else "false") and len(hit.maps) == 2
     assert ask("nlvr2").probabilities["true"] != pytest.approx(true, abs=1e-4), "the check is blind"
 
 
@@ -81,20 +81,20 @@ def question(pictures):
 
 def test_an_answer_is_the_best_of_the_candidates_and_one_is_written_freely(ask, models, pictures):
     tokenizer, listed = untrained().tokenizer, ["two", "yes", "an apple", "three", "two"]
-    found = ask("vqa", listed)
-    chosen, odds = vqa.rank(models["vqa"], question(pictures), *vqa.encode_answers(tokenizer, listed[:4]))
-    assert list(found.probabilities) == [listed[i] for i in chosen[0]] and found.answer == listed[chosen[0, 0]]
-    assert list(found.probabilities.values()) == pytest.approx(odds[0].tolist(), abs=1e-5)
+    hit = ask("vqa", listed)
+    order, odds = vqa.rank(models["vqa"], question(pictures), *vqa.encode_answers(tokenizer, listed[:4]))
+    assert list(hit.probabilities) == [listed[i] for i in order[0]] and hit.answer == listed[order[0, 0]]
+    assert list(hit.probabilities.values()) == pytest.approx(odds[0].tolist(), abs=1e-5)
     written, logp = vqa.generate(models["vqa"], question(pictures), tokenizer, beams=vqa.BEAMS)
-    assert found.written == tokenizer.decode(written[0])
+    assert hit.written == tokenizer.decode(written[0])
     assert {"yes", "three",
             "apple"} < set(ask("vqa").probabilities), "the scenes' answers, where a model learnt from scenes"
 
 
-def middle_map(albef, seen, text, score):
+def middle_map(albef, image, text, score):
     """Of fusion's first layer, which is the middle of two, over the whole text."""
     tokens, keep = untrained().tokenizer.encode([text])
-    return text_map(relevance(albef, seen, albef.encode_text(tokens, keep), keep, score, 0), keep).reshape(6, 6)
+    return text_map(relevance(albef, image, albef.encode_text(tokens, keep), keep, score, 0), keep).reshape(6, 6)
 
 
 @pytest.mark.parametrize("label", entailment.LABELS)
@@ -103,27 +103,27 @@ def test_the_map_explains_the_label_that_was_chosen(ask, models, pictures, label
     bias = model.head[2].bias.clone()
     bias[i] += 100.0
     monkeypatch.setattr(model.head[2].bias, "data", bias)
-    found = ask("entailment")
-    assert found.answer == found.explained == label
-    seen = model.albef.encode_image(inputs(pictures[:1], "a")[0])
+    hit = ask("entailment")
+    assert hit.answer == hit.explained == label
+    image = model.albef.encode_image(inputs(pictures[:1], "a")[0])
     def maps(i):
-        return middle_map(model.albef, seen, found.text, lambda fused: model.head(fused[:, 0])[:, i])
-    assert_close(found.maps[0], maps(i))
-    assert not torch.allclose(found.maps[0], maps(i - 1), rtol=0.01), "the check is blind"
+        return middle_map(model.albef, image, hit.text, lambda fused: model.head(fused[:, 0])[:, i])
+    assert_close(hit.maps[0], maps(i))
+    assert not torch.allclose(hit.maps[0], maps(i - 1), rtol=0.01), "the check is blind"
 
 
 def test_a_place_is_that_of_the_matchs_map(ask, models, pictures):
-    found = ask("grounding")
-    heat = grounding.heat_map(models["grounding"], *inputs(pictures[:1], found.text), layer=0)[0]
-    assert_close(found.maps[0], heat)
+    hit = ask("grounding")
+    heat = grounding.heat_map(models["grounding"], *inputs(pictures[:1], hit.text), layer=0)[0]
+    assert_close(hit.maps[0], heat)
     row, column = divmod(int(heat.argmax()), 6)
-    assert found.answer == f"around x {(column + 0.5) * 80 / 6:.0f}, y {(row + 0.5) * 50 / 6:.0f}"
-    assert found.boxes is None
-    found = ask("grounding", BOXES)
+    assert hit.answer == f"around x {(column + 0.5) * 80 / 6:.0f}, y {(row + 0.5) * 50 / 6:.0f}"
+    assert hit.boxes is None
+    hit = ask("grounding", BOXES)
     scores = grounding.score_boxes(heat, torch.tensor(BOXES), (50, 80))
-    assert_close(found.scores, scores)
-    assert found.box.tolist() == BOXES[scores.argmax()]
-    assert "the box at x {:g}, y {:g}".format(*found.box) in found.answer
+    assert_close(hit.scores, scores)
+    assert hit.box.tolist() == BOXES[scores.argmax()]
+    assert "the box at x {:g}, y {:g}".format(*hit.box) in hit.answer
 
 
 @pytest.fixture(scope="module", params=[False, True])
@@ -142,15 +142,15 @@ def test_each_picture_of_a_pair_has_the_map_of_the_layers_that_look_at_it(pair, 
     def score(fused):
         return model.head(fused[:, 0])[:, 1]
     maps = pair_relevance(model.albef, image, text, keep, score, layer)
-    shown = torch.cat(image), torch.tensor([[0, 3], [1, 4], [2, 5]])
+    images = torch.cat(image), torch.tensor([[0, 3], [1, 4], [2, 5]])
     with record_weights(model.albef.fusion, "cross") as weights:
-        fused = model.albef.fuse(text.requires_grad_(), keep, shown)
+        fused = model.albef.fuse(text.requires_grad_(), keep, images)
     assert len(weights) == 4
     for i in (0, 1):
-        own = weights[2 * layer + i]
-        gradient, = torch.autograd.grad(score(fused).sum(), own, retain_graph=True)
+        share = weights[2 * layer + i]
+        gradient, = torch.autograd.grad(score(fused).sum(), share, retain_graph=True)
         assert maps[i].shape == (3, 8, 9)
-        columns = (own * gradient.clamp(min=0)).mean(1).detach() * keep[:, :, None]
+        columns = (share * gradient.clamp(min=0)).mean(1).detach() * keep[:, :, None]
         assert_close(maps[i], columns[:, :, -9:])       # of the patches; [CLS] stands before them
     assert maps[0].max() > 0 and not torch.allclose(maps[0], maps[1], rtol=0.01)
 
@@ -166,10 +166,10 @@ def test_each_picture_of_a_pair_has_the_map_of_the_layers_that_look_at_it(pair, 
     ("vqa", {"candidates": BOXES}, "vqa does not choose among these candidates: answers")])
 def test_what_cannot_be_asked_is_refused(models, pictures, task, changes, message):
     images = (pictures * 2)[:changes.get("images", 1 + (task == "nlvr2"))]
-    given = {"images": images,
+    options = {"images": images,
              "text": TEXTS.get(task, "an apple")} | {k: v for k, v in changes.items() if k != "images"}
     with pytest.raises(ValueError, match=message):
-        predict.predict(task, models.get(task), untrained().tokenizer, **given)
+        predict.predict(task, models.get(task), untrained().tokenizer, **options)
 
 
 # the command

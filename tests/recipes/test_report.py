@@ -58,11 +58,11 @@ class Page(HTMLParser):
         self.ids = re.findall(r' id="([^"]+)"', text)
         self.feed(text)
 
-    def handle_starttag(self, tag, given):
-        given = dict(given)
-        self.asked += [given[key] for key in ("src", "href", "xlink:href") if key in given]
-        if tag == "img" or given.get("role") == "img":
-            self.alts.append(given.get("alt", given.get("aria-label")))
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.asked += [attributes[key] for key in ("src", "href", "xlink:href") if key in attributes]
+        if tag == "img" or attributes.get("role") == "img":
+            self.alts.append(attributes.get("alt", attributes.get("aria-label")))
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -92,18 +92,18 @@ def folder(tmp_path_factory):
 def test_captions_and_names_are_words_on_the_page_and_no_markup(folder, tmp_path, monkeypatch):
     hostile = '<b>&"cat'
     def spoil(draw):
-        return lambda *given: [replace(one, text=f"{one.text} {hostile}") for one in draw(*given)]
+        return lambda *args: [replace(example, text=f"{example.text} {hostile}") for example in draw(*args)]
     for name in ("plain", "families"):
         monkeypatch.setattr(questions, name, spoil(getattr(questions, name)))
     monkeypatch.setattr(page, "POOL", 60)
-    made = report.write_report(tmp_path, "pretrain", FIGURES | {"itm_refused": {hostile: 0.5}}, preset("tiny"),
+    record = report.write_report(tmp_path, "pretrain", FIGURES | {"itm_refused": {hostile: 0.5}}, preset("tiny"),
                                SECONDS | {hostile: 1}, f"minalbef {hostile}", 0)
-    assert hostile in made["command"]
-    text = page.write_page(folder, made, tmp_path).read_text(encoding="utf-8")
-    found = Page(text)
-    assert not re.search(r'<b>&|&"cat|<b>&amp;', text) and not found.open
-    assert any("<b>&cat" in alt for alt in found.alts), "the alt text of a map"
-    words = "".join(found.words)
+    assert hostile in record["command"]
+    text = page.write_page(folder, record, tmp_path).read_text(encoding="utf-8")
+    parsed = Page(text)
+    assert not re.search(r'<b>&|&"cat|<b>&amp;', text) and not parsed.open
+    assert any("<b>&cat" in alt for alt in parsed.alts), "the alt text of a map"
+    words = "".join(parsed.words)
     for where in ("“", "refused: ", "seconds, ", "command: minalbef "):
         assert re.search(where + ".*" + re.escape(hostile), words), where
     assert words.count(hostile) > 40

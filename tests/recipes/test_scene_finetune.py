@@ -58,8 +58,8 @@ def tuned(source, tmp_path_factory):
 
 @pytest.mark.parametrize("task", SCENE_TASKS)
 def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source):
-    found = evaluate_run(tuned[task], "a command", source, size=0.02)
-    assert found == report.read_report(tuned[task]) and found["task"] == task
+    result = evaluate_run(tuned[task], "a command", source, size=0.02)
+    assert result == report.read_report(tuned[task]) and result["task"] == task
     model, tokenizer, _ = load_model(task, tuned[task])
     config = getattr(model, "albef", model).config
     def fresh(name, number):                             # the least number that an evaluation asks
@@ -68,14 +68,14 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source):
     samples = task_problems.evaluate_problems(task, model, tokenizer, fresh).samples
     for title, paths in SCENE_TASKS[task].titles:
         for path in paths.split(" / "):
-            value = tables.at(found["test"], path)
+            value = tables.at(result["test"], path)
             assert value == pytest.approx(tables.at(samples, path).mean().item(), abs=5e-5), title
-            low, high = tables.at(found["intervals"]["test"], path)
+            low, high = tables.at(result["intervals"]["test"], path)
             assert 0 <= low <= value <= high <= 1, title
-    assert set(found["baselines"]) == BASELINES[task]
-    assert ("map" in found) == (task == "grounding")
-    table = tables.task_table([found])
-    plain = tables.at(found, "counts.test.plain.itc_i2t_r1")
+    assert set(result["baselines"]) == BASELINES[task]
+    assert ("map" in result) == (task == "grounding")
+    table = tables.task_table([result])
+    plain = tables.at(result, "counts.test.plain.itc_i2t_r1")
     assert all(title.format(block=plain) in table for title, _ in SCENE_TASKS[task].titles) and "None" not in table
 
 
@@ -84,19 +84,19 @@ def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
     config, tokenizer = settings(task, source, ["batch=16"]), checkpoint.read_run(source)[2]
     def batches():
         return ProblemBatches(task, config, tokenizer)
-    whole = batches()(3)
+    batch = batches()(3)
     monkeypatch.setattr(distributed, "world", lambda: 2)
     halves = []
     for rank in (0, 1):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         halves.append(batches()(3))
-    length = whole.tokens.shape[1]
+    length = batch.tokens.shape[1]
     sources = len(SCENE_TASKS[task].problems)
-    share = len(whole.ids) // sources // 2       # with two sources, each half has its part of both
+    share = len(batch.ids) // sources // 2       # with two sources, each half has its part of both
     parts = [F.pad(half.tokens, (0, length - half.tokens.shape[1]))[i * share:(i + 1) * share]
              for i in range(sources) for half in halves]
-    assert torch.equal(torch.cat(parts), whole.tokens)
-    assert sorted(whole.ids.tolist()) == sorted(halves[0].ids.tolist() + halves[1].ids.tolist())
+    assert torch.equal(torch.cat(parts), batch.tokens)
+    assert sorted(batch.ids.tolist()) == sorted(halves[0].ids.tolist() + halves[1].ids.tolist())
 
 
 # evaluations, by models that know the truth
@@ -112,20 +112,20 @@ def test_consistency_is_all_four_pairs_of_a_statement(monkeypatch, tuned):
     truth = torch.tensor([int(p.true) for p in draw("nlvr2", 36)])
     truth[5] = 1 - truth[5]
     monkeypatch.setattr(nlvr2.PairModel, "forward", lambda *_: torch.eye(2)[truth])
-    found = task_problems.evaluate_problems("nlvr2", model, tokenizer, draw).samples
-    assert_close(found["accuracy"].mean(), torch.tensor(35 / 36))
-    assert_close(found["consistency"].mean(), torch.tensor(8 / 9))
+    samples = task_problems.evaluate_problems("nlvr2", model, tokenizer, draw).samples
+    assert_close(samples["accuracy"].mean(), torch.tensor(35 / 36))
+    assert_close(samples["consistency"].mean(), torch.tensor(8 / 9))
 
 
 def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tuned):
     model, tokenizer, _ = load_model("vqa", tuned["vqa"])
-    drawn, listed = draw("vqa", 36), answer_list(50)
-    chosen = torch.tensor([[listed.index(p.answer)] for p in drawn])
-    monkeypatch.setattr(vqa, "rank", lambda *_, **options: (chosen, None))
-    found = task_problems.evaluate_problems("vqa", model, tokenizer, draw).samples
-    assert found["accuracy"].values.min() >= 0.99, "seven or more of ten annotators say it, numbers too"
-    assert {"two", "three"} & {p.answer for p in drawn} and answers.normalise("two") == "2"
-    assert set(found["by_kind"]) == {p.kind for p in drawn}
+    problems, listed = draw("vqa", 36), answer_list(50)
+    choices = torch.tensor([[listed.index(p.answer)] for p in problems])
+    monkeypatch.setattr(vqa, "rank", lambda *_, **options: (choices, None))
+    samples = task_problems.evaluate_problems("vqa", model, tokenizer, draw).samples
+    assert samples["accuracy"].values.min() >= 0.99, "seven or more of ten annotators say it, numbers too"
+    assert {"two", "three"} & {p.answer for p in problems} and answers.normalise("two") == "2"
+    assert set(samples["by_kind"]) == {p.kind for p in problems}
 
 
 def test_groundings_map_is_chosen_on_validation_whatever_is_evaluated(monkeypatch):

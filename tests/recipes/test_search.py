@@ -68,8 +68,8 @@ def test_a_folder_of_pictures_is_searched_as_scenes_are(run, tmp_path, monkeypat
     monkeypatch.setattr("sys.argv", ["minalbef", "search", "a pizza", "--images", str(tmp_path), "--run", "tiny",
                                      "--out", str(tmp_path / "found" / "answer.png")])
     main()
-    said = capsys.readouterr().out
-    assert best in said and re.search("left out: .*broken.png", said)
+    text = capsys.readouterr().out
+    assert best in text and re.search("left out: .*broken.png", text)
     assert Image.open(tmp_path / "found" / "answer.png").width > 500
 
 

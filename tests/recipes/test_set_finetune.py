@@ -61,20 +61,20 @@ def originals(folder: Path):
     for i, name in enumerate([*key_table["train"], *key_table["test"]]):
         picture(folder / "all" / name, i)
         picture(folder / "all" / "flickr30k-images" / f"{i}.jpg", i)
-    for split, some in key_table.items():
+    for split, files in key_table.items():
         write(folder / "coco" / f"coco_{split}.json", [
             {"image": name, "caption": [f"a {colour} cat", f"{colour} dogs on the wall"]}
-            for name, colour in zip(some, COLOURS)])
+            for name, colour in zip(files, COLOURS)])
         write(folder / "entailment" / f"ve_{split}.json", [
             {"image": str(i + 6 * (split == "test")), "sentence": f"the cat is {COLOURS[i]}", "label": label}
             for i, label in enumerate("neutral entailment contradiction neutral entailment neutral".split())])
         write(folder / "nlvr2" / f"nlvr_{split}.json", [
-            {"images": [some[i], some[-1 - i]], "sentence": f"two dogs and {i // 2} cats", "label": str(i % 2 == 0)}
+            {"images": [files[i], files[-1 - i]], "sentence": f"two dogs and {i // 2} cats", "label": str(i % 2 == 0)}
             for i in range(6)])
         write(folder / "vqa" / f"vqa_{split}.json", [
             {"question_id": 70 + i, "question": f"what is {COLOURS[i]}?", "image": name, "dataset": "vqa",
              "answer": [ANSWERS[i % 4]] * 2 + [ANSWERS[(i + 1) % 4]] * 8 if i < 5 else ["a sofa"] * 10}
-            for i, name in enumerate(some)])
+            for i, name in enumerate(files)])
     write(folder / "vqa" / "answer_list.json", ANSWERS)
     refs = [{"ref_id": i, "ann_id": 10 + i, "image_id": 1 + i, "split": ("train", "testA", "testB", "val")[i],
              "sentences": [{"sent": f"the {colour} cat"} for colour in COLOURS[:4 - i % 2]]} for i in range(4)]
@@ -124,13 +124,13 @@ def tuned(prepared, source, tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.parametrize("task", TUNED)
 def test_a_run_stopped_and_taken_up_again_ends_with_the_same_weights(
         task, tuned, prepared, source, tmp_path, monkeypatch):
-    begun = tuned["text_assignment"] if task == "nlvr2" else source
+    start = tuned["text_assignment"] if task == "nlvr2" else source
     real = loader.RecordBatches.__call__
     def failing(self, step):
         if step == 2:
             raise KeyboardInterrupt
         return real(self, step)
-    arguments = task, [prepared / SETS[task] / "train"], begun, tmp_path / "run"
+    arguments = task, [prepared / SETS[task] / "train"], start, tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loader.RecordBatches, "__call__", failing)
         finetune_on(*arguments, changes=QUICK, quiet=True)
@@ -163,8 +163,8 @@ def test_the_recipe_is_the_papers_and_the_model_its_own(task, name, prepared, so
     for field in ("image_width", "vocab_size", "positions", "queue_size", "embed_dim", "dropout"):
         assert getattr(config, field) == getattr(base, field)
     assert config.epoch == len(Records(data, "train")) + len(Records(data, "test")), "two sets are one epoch"
-    other = recipe_of(task, [data], source, "retrieval-flickr", ("epochs=1", "queue_size=8"))
-    assert (other.epochs, other.lr, other.queue_size) == (1, 1e-5, 8)
+    changed = recipe_of(task, [data], source, "retrieval-flickr", ("epochs=1", "queue_size=8"))
+    assert (changed.epochs, changed.lr, changed.queue_size) == (1, 1e-5, 8)
 
 
 def test_a_small_runs_recipe_has_its_batch_and_pictures_larger_by_as_much_as_the_papers(prepared, source, tuned):
@@ -215,9 +215,9 @@ def test_a_run_to_begin_from_must_fit_and_is_not_overwritten(prepared, source, t
 def secretly(prepared: Path, tmp_path: Path) -> Path:
     """The questions whose answers only the official server knows."""
     sets = prepared.parent
-    some = [{key: value for key, value in entry.items() if key != "answer"}
+    entries = [{key: value for key, value in entry.items() if key != "answer"}
             for entry in json.loads((sets / "vqa" / "vqa_test.json").read_text())]
-    write(tmp_path / "secret" / "vqa_test.json", some)
+    write(tmp_path / "secret" / "vqa_test.json", entries)
     prepare("vqa", tmp_path / "secret", tmp_path / "prepared", images=[sets / "all"])
     return tmp_path / "prepared" / "vqa"
 
@@ -237,10 +237,10 @@ def evaluated(task: str, tuned, prepared, tmp_path, **options):
     del record["weights"]
     (run / "trained_on.json").write_text(json.dumps(record))
     folder = prepared / SETS[task]
-    found = evaluate_set(run, folder / "test", batch=4, command="a command", **options)
-    assert found == report.read_report(run / f"{SETS[task]}-test")
-    assert (found["task"], found["set"], found["split"]) == (task, SETS[task], "test")
-    return found, list(Records(folder, "test")), load_model(task, run)[0], tokenizer
+    result = evaluate_set(run, folder / "test", batch=4, command="a command", **options)
+    assert result == report.read_report(run / f"{SETS[task]}-test")
+    assert (result["task"], result["set"], result["split"]) == (task, SETS[task], "test")
+    return result, list(Records(folder, "test")), load_model(task, run)[0], tokenizer
 
 
 def read(record, tokenizer: Tokenizer):
@@ -254,18 +254,18 @@ def near(figure: float, values) -> bool:
 
 @torch.no_grad()
 def test_entailment_counts_what_is_right(tuned, prepared, tmp_path):
-    found, records, model, tokenizer = evaluated("entailment", tuned, prepared, tmp_path)
-    said = [model(*read(record, tokenizer)).argmax().item() for record in records]
+    result, records, model, tokenizer = evaluated("entailment", tuned, prepared, tmp_path)
+    answers = [model(*read(record, tokenizer)).argmax().item() for record in records]
     labels = [("contradiction", "neutral", "entailment").index(record.label) for record in records]
-    assert len(set(said)) > 1, "the check is blind"
-    assert near(found["test"]["accuracy"],
-                [a == b for a, b in zip(said, labels)]) and found["counts"]["test"]["accuracy"] == 6
-    assert near(found["baselines"]["majority"]["accuracy"], [label == 1 for label in labels])
-    low, high = found["intervals"]["test"]["accuracy"]
-    assert low < found["test"]["accuracy"] < high
-    assert found["protocol"] == "fine-tuned on entailment/train"
-    assert f"accuracy{'':29}{100 * found['test']['accuracy']:6.2f}  (" in table(found)
-    assert ")  chance 33.33\n" in table(found) and found["chance"] == {"accuracy": 0.33333}
+    assert len(set(answers)) > 1, "the check is blind"
+    assert near(result["test"]["accuracy"],
+                [a == b for a, b in zip(answers, labels)]) and result["counts"]["test"]["accuracy"] == 6
+    assert near(result["baselines"]["majority"]["accuracy"], [label == 1 for label in labels])
+    low, high = result["intervals"]["test"]["accuracy"]
+    assert low < result["test"]["accuracy"] < high
+    assert result["protocol"] == "fine-tuned on entailment/train"
+    assert f"accuracy{'':29}{100 * result['test']['accuracy']:6.2f}  (" in table(result)
+    assert ")  chance 33.33\n" in table(result) and result["chance"] == {"accuracy": 0.33333}
 
 
 @torch.no_grad()
@@ -274,9 +274,9 @@ def test_vqa_writes_freely_and_answers_may_be_secret(tuned, prepared, tmp_path):
     with pytest.raises(ValueError,
                        match="answers.json is not there: name a list of .* with --answers, or let .* with --free"):
         evaluate_set(tuned["vqa"], secret)
-    found = evaluate_set(tuned["vqa"], secret, out=tmp_path / "out", free=True)
-    assert found["answered"] == "freely" and found["test"] == {} and "answers" not in found
-    assert "the right answers are secret: send vqa_result.json to the official server" in table(found)
+    result = evaluate_set(tuned["vqa"], secret, out=tmp_path / "out", free=True)
+    assert result["answered"] == "freely" and result["test"] == {} and "answers" not in result
+    assert "the right answers are secret: send vqa_result.json to the official server" in table(result)
     model, tokenizer, _ = load_model("vqa", tuned["vqa"])
     submission = json.loads((tmp_path / "out" / "vqa_result.json").read_text())
     for line, record in zip(submission, Records(secret, "test"), strict=True):
@@ -317,21 +317,21 @@ def test_a_run_records_what_it_was_trained_on_and_hands_it_on(prepared, tmp_path
 
 def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path):
     run = tmp_path / "run"
-    status, said = call("finetune", "vqa", *QUICK, "--data", prepared / "vqa", prepared / "vqa" / "test",
+    status, text = call("finetune", "vqa", *QUICK, "--data", prepared / "vqa", prepared / "vqa" / "test",
                         "--from", source, "--run", run, "--quiet")
-    assert status == 0 and f"next: minalbef evaluate {run} --data {prepared}/vqa/test" in said
+    assert status == 0 and f"next: minalbef evaluate {run} --data {prepared}/vqa/test" in text
     assert trained_on(run)["tuned"].keys() == {"vqa/test", "vqa/train"}
-    status, said = call("evaluate", run, "--data", prepared / "vqa" / "test", "--top", 2, "--tuned-on", "vqa")
-    found = json.loads((run / "vqa-test" / "report.json").read_text())
+    status, text = call("evaluate", run, "--data", prepared / "vqa" / "test", "--top", 2, "--tuned-on", "vqa")
+    result = json.loads((run / "vqa-test" / "report.json").read_text())
     assert status == 0
-    assert "vqa on vqa/test, fine-tuned on vqa: trained on this very split" in said
-    assert found["top"] == 2
-    assert found["command"].startswith("minalbef evaluate ") and (run / "vqa-test" / "vqa_result.json").exists()
+    assert "vqa on vqa/test, fine-tuned on vqa: trained on this very split" in text
+    assert result["top"] == 2
+    assert result["command"].startswith("minalbef evaluate ") and (run / "vqa-test" / "vqa_result.json").exists()
     for words, message in ((("evaluate", run, "--data", prepared / "vqa" / "test", "--size", 0.5),
                             "--size: of use on the embedded scenes alone; leave it out with --data"),
                            (("evaluate", source, "--data", prepared / "vqa"), "a run of pretrain, not of vqa")):
-        status, said = call(*words)
-        assert status == 2 and message in said
+        status, text = call(*words)
+        assert status == 2 and message in text
 
 
 # the work shared
@@ -341,7 +341,7 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path):
 def test_two_processes_do_what_one_does(task, tuned, prepared, monkeypatch):
     model, tokenizer, _ = load_model(task, tuned[task])
     records, how = Records(prepared / SETS[task], "test"), How(batch=2, top=3, answers=ANSWERS)
-    whole = TASKS[task].evaluate(model, tokenizer, records, how)
+    alone = TASKS[task].evaluate(model, tokenizer, records, how)
     monkeypatch.setattr(distributed, "world", lambda: 2)
     sums: list[list] = []
     for rank in (0, 1):                          # the second adds to what the first has found
@@ -351,11 +351,11 @@ def test_two_processes_do_what_one_does(task, tuned, prepared, monkeypatch):
             return x + next(turn, torch.zeros_like(x))
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         monkeypatch.setattr(distributed, "total", total)
-        found = TASKS[task].evaluate(model, tokenizer, records, how)
+        shares = TASKS[task].evaluate(model, tokenizer, records, how)
     def flat(tree) -> list:
         return [leaf for value in tree.values() for leaf in (flat(value) if isinstance(value, dict) else [value])]
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(flat(whole[0]), flat(found[0]), strict=True))
-    assert whole[1] == found[1]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(flat(alone[0]), flat(shares[0]), strict=True))
+    assert alone[1] == shares[1]
 
 
 @pytest.mark.parametrize("name, words", [
@@ -404,15 +404,15 @@ def test_each_epoch_is_evaluated_and_the_best_weights_are_a_run_of_their_own(
     figures = [float(row[name]) for row in rows]
     best = rows[figures.index(max(figures))]
     assert rows[-1]["best_step"] == best["step"]
-    found = evaluate_set(run / "best", data / "validation", top=4)
+    result = evaluate_set(run / "best", data / "validation", top=4)
     if task == "grounding":
-        splits = [(split["proposals"], found["counts"]["test"][name]["proposals"])
-                  for name, split in found["test"].items()]
-        told = sum(figure * count for figure, count in splits) / sum(count for _, count in splits)
+        splits = [(split["proposals"], result["counts"]["test"][name]["proposals"])
+                  for name, split in result["test"].items()]
+        figure = sum(figure * count for figure, count in splits) / sum(count for _, count in splits)
     else:
-        told = found["r_mean"]["rerank"] if task == "retrieval" else found["test"]["accuracy"]
-    assert told == pytest.approx(max(figures), abs=1e-4)
-    assert found["protocol"].startswith(f"fine-tuned on {SETS[task]}/train")
+        figure = result["r_mean"]["rerank"] if task == "retrieval" else result["test"]["accuracy"]
+    assert figure == pytest.approx(max(figures), abs=1e-4)
+    assert result["protocol"].startswith(f"fine-tuned on {SETS[task]}/train")
     assert trained_on(run / "best") == trained_on(run)
     assert f"the best {name} in validation is {max(figures):.4f}, after step {best['step']} of 6" in caplog.text
     assert f"validation after epoch 1, step 2: {name} {figures[0]:.4f}; the best so far" in caplog.text
@@ -420,10 +420,10 @@ def test_each_epoch_is_evaluated_and_the_best_weights_are_a_run_of_their_own(
 
 def test_r_mean_is_the_mean_of_six_recalls(tuned, prepared, tmp_path):
     """As the original's itm_eval has it, in which a direction's mean is of R@1, R@5 and R@10."""
-    found, *_ = evaluated("retrieval", tuned, prepared, tmp_path, top=3)
-    for way, figure in found["r_mean"].items():
-        means = [sum(found["test"][f"{way}_{side}_r{k}"] for k in (1, 5, 10)) / 3 for side in ("i2t", "t2i")]
+    result, *_ = evaluated("retrieval", tuned, prepared, tmp_path, top=3)
+    for way, figure in result["r_mean"].items():
+        means = [sum(result["test"][f"{way}_{side}_r{k}"] for k in (1, 5, 10)) / 3 for side in ("i2t", "t2i")]
         assert figure == pytest.approx(sum(means) / 2, abs=1e-4)
-        assert f"{way + ' r mean':36} {100 * figure:6.2f}" in table(found)
-    assert found["r_mean"].keys() == {"itc", "rerank", "rerank_plus"}
-    assert len({round(value, 4) for value in found["r_mean"].values()}) > 1
+        assert f"{way + ' r mean':36} {100 * figure:6.2f}" in table(result)
+    assert result["r_mean"].keys() == {"itc", "rerank", "rerank_plus"}
+    assert len({round(value, 4) for value in result["r_mean"].values()}) > 1

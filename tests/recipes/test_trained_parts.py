@@ -32,8 +32,8 @@ class Symmetric(nn.Module):
     def forward(self, batch, alpha, draws):
         image = self.student.image_feature(self.student.encode_image(batch.image))
         text = self.student.text_feature(self.student.encode_text(batch.tokens, batch.keep))
-        sim, own = image @ text.T / 0.07, torch.arange(len(image))
-        return {"clip": (F.cross_entropy(sim, own) + F.cross_entropy(sim.T, own)) / 2}, None
+        sim, rows = image @ text.T / 0.07, torch.arange(len(image))
+        return {"clip": (F.cross_entropy(sim, rows) + F.cross_entropy(sim.T, rows)) / 2}, None
 
     def after_step(self, carry):
         return None
@@ -48,8 +48,8 @@ def symmetric(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scenes():
-    drawn = [Scenes("test", size=24, objects=12).draw(i) for i in range(2)]
-    return [paint(one.scene, 24) for one in drawn], [one.text for one in drawn]
+    examples = [Scenes("test", size=24, objects=12).draw(i) for i in range(2)]
+    return [paint(one.scene, 24) for one in examples], [one.text for one in examples]
 
 
 def test_a_task_without_a_teacher_gets_none_and_a_run_from_it_begins_with_a_copy_of_its_student(symmetric):
