@@ -1,4 +1,4 @@
-"""ONNX: onnxruntime computes what torch does, for other models, batches and lengths than the export saw."""
+"""ONNX: onnxruntime computes what torch does, also where the export saw other sizes."""
 import re
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_onnxruntime_computes_what_torch_does(exported, rows, length):
     run, graphs = exported
     pixels = np.random.default_rng(rows).integers(0, 256, (rows, 24, 24, 3), dtype=np.uint8)
     tokens, keep = texts(rows, length, len(run.tokenizer), lengths=[length - i for i in range(rows)])
-    image = run.model.encode_image(torch.stack([transform(one, 24) for one in pixels]))
+    image = run.model.encode_image(torch.stack([transform(rows, 24) for rows in pixels]))
     text = run.model.encode_text(tokens, keep)
     fused = run.model.fuse(text, keep, image)
     truth = {"image_tokens": image, "image_feature": run.model.image_feature(image), "text_tokens": text,
@@ -50,8 +50,8 @@ def test_onnxruntime_computes_what_torch_does(exported, rows, length):
               "word_logits": run.model.word_logits(fused)}
     values = {"pixels": pixels, "tokens": tokens.numpy(), "keep": keep.numpy()}
     for name, outputs in PARTS.items():
-        inputs = {one.name: values[one.name] for one in graphs[name].get_inputs()}
-        assert [one.name for one in graphs[name].get_outputs()] == [*outputs]
+        inputs = {node.name: values[node.name] for node in graphs[name].get_inputs()}
+        assert [node.name for node in graphs[name].get_outputs()] == [*outputs]
         values |= zip(outputs, graphs[name].run(None, inputs))
     for name, value in truth.items():
         assert value.shape == values[name].shape
@@ -81,7 +81,8 @@ def test_the_example_of_the_page_gives_the_runs_own_answers(tmp_path, monkeypatc
     for path in (tmp_path / "runs" / "onnx").glob("*.onnx"):
         onnx.checker.check_model(path, full_check=True)
     _, code = re.findall(r"```python\n(.*?)```", page, re.S)
-    run, text = load("tiny"), "a big rocket on a blue background"
+    run = load("tiny")
+    text = "a big rocket on a blue background"
     assert code.count('"data/tiny/example.png"') == code.count(f'"{text}"') == 1
     for path in save_hard_images(tmp_path):
         names: dict = {}
@@ -89,4 +90,5 @@ def test_the_example_of_the_page_gives_the_runs_own_answers(tmp_path, monkeypatc
         similarity = names["image_feature"] @ names["text_feature"].T
         assert similarity == pytest.approx(run.similarity(path, text).item(), abs=1e-4), path
         no, yes = names["match"][0]
-        assert 1 / (1 + np.exp(no - yes)) == pytest.approx(run.match_probability(path, text).item(), abs=1e-4), path
+        match = run.match_probability(path, text).item()
+        assert 1 / (1 + np.exp(no - yes)) == pytest.approx(match, abs=1e-4), path

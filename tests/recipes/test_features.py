@@ -38,8 +38,10 @@ def photos(run, tmp_path):
     (tmp_path / "photos").mkdir()
     source = Scenes("test", size=run.config.image_size, objects=run.config.objects)
     for i in range(40):
-        Image.fromarray(finder.paint(source.draw(i).scene, 60)).save(tmp_path / "photos" / f"{i:02d}.png")
-    (tmp_path / "photos" / "07.png").write_bytes((tmp_path / "photos" / "06.png").read_bytes()[:900])
+        picture = Image.fromarray(finder.paint(source.draw(i).scene, 60))
+        picture.save(tmp_path / "photos" / f"{i:02d}.png")
+    content = (tmp_path / "photos" / "06.png").read_bytes()
+    (tmp_path / "photos" / "07.png").write_bytes(content[:900])
     (tmp_path / "photos" / "notes.txt").write_text("no picture")
     return tmp_path / "photos"
 
@@ -61,7 +63,8 @@ def test_features_are_computed_again_when_an_image_has_changed_come_or_gone(run,
     before = embed_folder(run, photos, tmp_path)
     change(photos)
     after = embed_folder(run, photos, tmp_path)
-    assert len(after.paths) == count and not (after.paths == before.paths and after.features.equal(before.features))
+    assert len(after.paths) == count
+    assert after.paths != before.paths or not after.features.equal(before.features)
     assert_close(after.features, run.embed_images(after.paths), atol=1e-5, rtol=0)
 
 
@@ -89,14 +92,17 @@ def test_texts_are_searched_by_a_picture(run, photos, tmp_path, monkeypatch, cap
     texts = [source.draw(i).text for i in range(100, 140)]
     (tmp_path / "texts.txt").write_text("\n\n".join(texts), encoding="utf-8")
     hits = finder.search_texts(run, photos / "00.png", texts, top=3)
-    sim, match = run.similarity(photos / "00.png", texts)[0], run.match_probability(photos / "00.png", texts)[0]
+    sim = run.similarity(photos / "00.png", texts)[0]
+    match = run.match_probability(photos / "00.png", texts)[0]
     for hit in hits:
         i = texts.index(hit.title)
         assert hit.similarity == pytest.approx(sim[i].item(), abs=1e-5)
         assert hit.match == pytest.approx(match[i].item(), abs=1e-5)
     both = match.logit() + How.weight * sim / run.model.temperature.detach()
     best = sim.topk(finder.FIRST).indices
-    assert [hit.title for hit in hits] == [texts[best[i]] for i in both[best].argsort(descending=True)[:3]]
+    order = best[both[best].argsort(descending=True)[:3]]
+    for hit, i in zip(hits, order, strict=True):
+        assert hit.title == texts[i]
     words = ["minalbef", "search", str(photos / "00.png"), "--run", str(run.path), "--texts",
              str(tmp_path / "texts.txt")]
     monkeypatch.setattr("sys.argv", words)

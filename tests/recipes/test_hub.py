@@ -51,8 +51,10 @@ def test_the_example_of_the_page_pushes_a_run_and_loads_it_again(remote, tmp_pat
     code, _ = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "use.md").read_text(encoding="utf-8"), re.S)
     names: dict = {}
     exec(compile(code, "docs/use.md", "exec"), names)
-    tiny, again = load("tiny"), names["again"]
-    assert same_state(again.model.state_dict(), tiny.model.state_dict()) and again.config == tiny.config
+    tiny = load("tiny")
+    again = names["again"]
+    assert same_state(again.model.state_dict(), tiny.model.state_dict())
+    assert again.config == tiny.config
     assert again.path == remote("OWNER/NAME")
     files = {"README.md", "config.json", "tokenizer.json", "model.safetensors", "report.json"}
     for folder in (again.path, Path("runs", "to-share")):
@@ -79,4 +81,5 @@ def test_commands_take_the_hubs_names_and_leave_its_cache_and_your_runs_as_they_
         main()
     assert end.value.code == 2
     text = capsys.readouterr().err
-    assert "somebody/missing cannot be fetched from the hub (no network)" in text and "check name and network" in text
+    assert "somebody/missing cannot be fetched from the hub (no network)" in text
+    assert "check name and network" in text

@@ -12,14 +12,15 @@ from minalbef.recipes import launch
 from processes import ENVIRONMENT, ROOT, SMALL, SOON, family, running, saved, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
-COMMANDS = {"demo": ["demo"], "finetune": ["finetune", "entailment", "--from", str(ROOT / "data" / "tiny")]}
+COMMANDS = {"demo": ["demo"],
+            "finetune": ["finetune", "entailment", "--from", str(ROOT / "data" / "tiny")]}
 CHANGES = {"demo": [*SMALL, "epoch=960"],
            "finetune": ["image_size=48", "batch=16", "epoch=640", "epochs=1", "save_every=4"]}
 
 
 @pytest.fixture
 def start():
-    """start(command, run, processes, told) -> the process; what a failed test leaves is killed."""
+    """start(command, run, processes, log) -> the process; what a failed test leaves is killed."""
     began = []
 
     def begin(*args):
@@ -46,7 +47,8 @@ def gone(pids: list[int]) -> bool:
 @pytest.mark.parametrize("command, processes, number", [     # with SIGTERM each ends its second life
     ("demo", 2, signal.SIGKILL), ("finetune", 2, signal.SIGTERM)])
 def test_training_ends_with_the_command_and_the_same_command_goes_on(tmp_path, start, command, processes, number):
-    run, log = tmp_path / "run", tmp_path / "told"
+    run = tmp_path / "run"
+    log = tmp_path / "log"
     with log.open("w") as file:
         process = start(command, run, processes, file)
         wait(process, lambda: (run / "state.pt").exists(), 600)
@@ -56,9 +58,11 @@ def test_training_ends_with_the_command_and_the_same_command_goes_on(tmp_path, s
         assert process.wait(SOON) == (-number if number == signal.SIGKILL else 130)
         assert gone(everyone), "somebody trains on"
     step = saved(run)
-    lines = [line for line in log.read_text().splitlines() if line]
+    lines = [*filter(None, log.read_text().splitlines())]
     assert lines[-1].startswith(f"minalbef: stopped after step {step} of "), lines
-    assert all(line.startswith("stopping when this step is done") for line in lines[:-1]) and len(lines) <= 2, lines
+    assert len(lines) <= 2, lines
+    for line in lines[:-1]:
+        assert line.startswith("stopping when this step is done"), lines
     with log.open("w") as file:
         process = start(command, run, processes, file)
         wait(process, lambda: saved(run) > step, 600)
@@ -70,6 +74,6 @@ def test_training_ends_with_the_command_and_the_same_command_goes_on(tmp_path, s
 
 def test_the_failure_of_any_process_ends_all_and_is_said_once(tmp_path, capfd):
     assert launch.launch(["pretrain", *SMALL, "batch=15", "--run", str(tmp_path / "run"), "--quiet"], 2) == 2
-    message = "minalbef: batch=15 is not a multiple of 2"[:40]
-    assert [line[:40] for line in capfd.readouterr().err.splitlines()] == [message]
+    line, = capfd.readouterr().err.splitlines()
+    assert line.startswith("minalbef: batch=15 is not a multiple of ")
     assert not (tmp_path / "run" / "start").exists(), "a warm start was trained for nothing"

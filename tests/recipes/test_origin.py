@@ -15,7 +15,8 @@ from minalbef.system.tokenizer import Tokenizer
 
 
 def test_other_records_with_the_same_words_are_noticed_too(tmp_path):
-    data, run = prepare_captions(tmp_path, CAPTIONS), tmp_path / "run"
+    data = prepare_captions(tmp_path, CAPTIONS)
+    run = tmp_path / "run"
     train(run, data)
     prepare_captions(tmp_path, [CAPTIONS[1], CAPTIONS[0], *CAPTIONS[2:]])
     with pytest.raises(ValueError, match="else: its coco/train differs. Go on with what"):
@@ -24,7 +25,8 @@ def test_other_records_with_the_same_words_are_noticed_too(tmp_path):
 
 def test_what_was_trained_on_is_what_stood_there_when_training_began(tmp_path, monkeypatch):
     """`prepare` may replace a set while a run reads on from the old files."""
-    data, real = prepare_captions(tmp_path, CAPTIONS), RecordBatches.__call__
+    data = prepare_captions(tmp_path, CAPTIONS)
+    real = RecordBatches.__call__
     first = provenance.hash_of(data, "train")
 
     def call(batches, step):
