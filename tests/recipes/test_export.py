@@ -42,7 +42,7 @@ def test_onnxruntime_computes_what_torch_does(exported, rows, length):
     run, graphs = exported
     pixels = np.random.default_rng(rows).integers(0, 256, (rows, 24, 24, 3), dtype=np.uint8)
     tokens, keep = texts(rows, length, len(run.tokenizer), lengths=[length - i for i in range(rows)])
-    image = run.model.encode_image(torch.stack([transform(rows, 24) for rows in pixels]))
+    image = run.model.encode_image(torch.stack([transform(picture, 24) for picture in pixels]))
     text = run.model.encode_text(tokens, keep)
     fused = run.model.fuse(text, keep, image)
     truth = {"image_tokens": image, "image_feature": run.model.image_feature(image), "text_tokens": text,

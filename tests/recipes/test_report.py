@@ -35,9 +35,12 @@ def write(folder, figures=FIGURES):
 
 def test_what_is_written_is_what_is_read(tmp_path):
     written = write(tmp_path)
-    assert written == report.read_report(tmp_path) == json.loads((tmp_path / "report.json").read_text())
-    assert written["plain"]["itc_i2t_r1"] == 0.95123 and written["config"]["name"] == "tiny"
-    assert {"schema", "task", "command", "seed", "commit", "date", "device", "versions", "seconds"} <= written.keys()
+    assert written == report.read_report(tmp_path)
+    assert written == json.loads((tmp_path / "report.json").read_text())
+    assert written["plain"]["itc_i2t_r1"] == 0.95123
+    assert written["config"]["name"] == "tiny"
+    assert {"schema", "task", "command", "seed", "commit",
+            "date", "device", "versions", "seconds"} <= written.keys()
 
 
 def test_nan_is_refused_and_the_old_report_stands(tmp_path):
@@ -54,13 +57,18 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.asked, self.alts, self.open, self.headings, self.words = [], [], [], [], []
+        self.asked = []
+        self.alts = []
+        self.open = []
+        self.headings = []
+        self.words = []
         self.ids = re.findall(r' id="([^"]+)"', text)
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
-        self.asked += [attributes[key] for key in ("src", "href", "xlink:href") if key in attributes]
+        for key in attributes.keys() & {"src", "href", "xlink:href"}:
+            self.asked.append(attributes[key])
         if tag == "img" or attributes.get("role") == "img":
             self.alts.append(attributes.get("alt", attributes.get("aria-label")))
         if tag not in self.VOID:
@@ -84,7 +92,9 @@ def folder(tmp_path_factory):
     with (folder / "metrics.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "samples", "seconds", "itc", "itm", "mlm"])
-        writer.writerows([[i, 64 * i, i, 4 - i / 10, "" if i < 4 else 0.6, "" if i < 4 else 3] for i in range(1, 11)])
+        for i in range(1, 11):
+            later = ["", ""] if i < 4 else [0.6, 3]
+            writer.writerow([i, 64 * i, i, 4 - i / 10, *later])
     write(folder)
     return folder
 
@@ -92,17 +102,21 @@ def folder(tmp_path_factory):
 def test_captions_and_names_are_words_on_the_page_and_no_markup(folder, tmp_path, monkeypatch):
     hostile = '<b>&"cat'
     def spoil(draw):
-        return lambda *args: [replace(example, text=f"{example.text} {hostile}") for example in draw(*args)]
+        def draw_hostile(*args):
+            examples = draw(*args)
+            return [replace(example, text=f"{example.text} {hostile}") for example in examples]
+        return draw_hostile
     for name in ("plain", "families"):
         monkeypatch.setattr(questions, name, spoil(getattr(questions, name)))
     monkeypatch.setattr(page, "POOL", 60)
-    record = report.write_report(tmp_path, "pretrain", FIGURES | {"itm_refused": {hostile: 0.5}}, preset("tiny"),
-                               SECONDS | {hostile: 1}, f"minalbef {hostile}", 0)
+    figures = FIGURES | {"itm_refused": {hostile: 0.5}}
+    record = report.write_report(tmp_path, "pretrain", figures, preset("tiny"),
+                                 SECONDS | {hostile: 1}, f"minalbef {hostile}", 0)
     assert hostile in record["command"]
     text = page.write_page(folder, record, tmp_path).read_text(encoding="utf-8")
     parsed = Page(text)
     assert not re.search(r'<b>&|&"cat|<b>&amp;', text) and not parsed.open
-    assert any("<b>&cat" in alt for alt in parsed.alts), "the alt text of a map"
+    assert "<b>&cat" in "\n".join(parsed.alts), "the alt text of a map"
     words = "".join(parsed.words)
     for where in ("“", "refused: ", "seconds, ", "command: minalbef "):
         assert re.search(where + ".*" + re.escape(hostile), words), where

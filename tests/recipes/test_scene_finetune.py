@@ -63,8 +63,7 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source):
     model, tokenizer, _ = load_model(task, tuned[task])
     config = getattr(model, "albef", model).config
     def fresh(name, number):                             # the least number that an evaluation asks
-        source = task_problems.problems(name, "test", config, 0)
-        return [source.draw(i) for i in range(36)]
+        return list(map(task_problems.problems(name, "test", config, 0).draw, range(36)))
     samples = task_problems.evaluate_problems(task, model, tokenizer, fresh).samples
     for title, paths in SCENE_TASKS[task].titles:
         for path in paths.split(" / "):
@@ -76,12 +75,15 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source):
     assert ("map" in result) == (task == "grounding")
     table = tables.task_table([result])
     plain = tables.at(result, "counts.test.plain.itc_i2t_r1")
-    assert all(title.format(block=plain) in table for title, _ in SCENE_TASKS[task].titles) and "None" not in table
+    assert "None" not in table
+    for title, _ in SCENE_TASKS[task].titles:
+        assert title.format(block=plain) in table
 
 
 @pytest.mark.parametrize("task", SCENE_TASKS)
 def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
-    config, tokenizer = settings(task, source, ["batch=16"]), checkpoint.read_run(source)[2]
+    config = settings(task, source, ["batch=16"])
+    tokenizer = checkpoint.read_run(source)[2]
     def batches():
         return ProblemBatches(task, config, tokenizer)
     batch = batches()(3)
@@ -93,10 +95,14 @@ def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
     length = batch.tokens.shape[1]
     sources = len(SCENE_TASKS[task].problems)
     share = len(batch.ids) // sources // 2       # with two sources, each half has its part of both
-    parts = [F.pad(half.tokens, (0, length - half.tokens.shape[1]))[i * share:(i + 1) * share]
-             for i in range(sources) for half in halves]
+    parts = []
+    for i in range(sources):
+        for half in halves:
+            rows = F.pad(half.tokens, (0, length - half.tokens.shape[1]))
+            parts.append(rows[i * share:(i + 1) * share])
     assert torch.equal(torch.cat(parts), batch.tokens)
-    assert sorted(batch.ids.tolist()) == sorted(halves[0].ids.tolist() + halves[1].ids.tolist())
+    ids = halves[0].ids.tolist() + halves[1].ids.tolist()
+    assert sorted(batch.ids.tolist()) == sorted(ids)
 
 
 # evaluations, by models that know the truth
@@ -104,7 +110,7 @@ def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
 
 def draw(name, number):
     source = task_problems.problems(name, "test", small(objects=50), 5)
-    return [source.draw(i) for i in range(36)]
+    return list(map(source.draw, range(36)))
 
 
 def test_consistency_is_all_four_pairs_of_a_statement(monkeypatch, tuned):
@@ -119,29 +125,33 @@ def test_consistency_is_all_four_pairs_of_a_statement(monkeypatch, tuned):
 
 def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tuned):
     model, tokenizer, _ = load_model("vqa", tuned["vqa"])
-    problems, listed = draw("vqa", 36), answer_list(50)
-    choices = torch.tensor([[listed.index(p.answer)] for p in problems])
+    problems = draw("vqa", 36)
+    words = answer_list(50)
+    choices = torch.tensor([[words.index(p.answer)] for p in problems])
     monkeypatch.setattr(vqa, "rank", lambda *_, **options: (choices, None))
     samples = task_problems.evaluate_problems("vqa", model, tokenizer, draw).samples
-    assert samples["accuracy"].values.min() >= 0.99, "seven or more of ten annotators say it, numbers too"
+    # seven or more of ten annotators say it, numbers too
+    assert samples["accuracy"].values.min() >= 0.99
     assert {"two", "three"} & {p.answer for p in problems} and answers.normalise("two") == "2"
     assert set(samples["by_kind"]) == {p.kind for p in problems}
 
 
 def test_groundings_map_is_chosen_on_validation_whatever_is_evaluated(monkeypatch):
-    asked, evaluated = [], []
+    calls = []
+    evaluated = []
     def note_problems(name, split, config, seed):
-        asked.append((name, split, seed))
+        calls.append((name, split, seed))
         return SimpleNamespace(draw=lambda i: i)
     def note_evaluation(model, tokenizer, records, how):
         evaluated.append((records, how.mode, how.layer))
         return {"proposals": torch.tensor([float(how.mode == "mlm")])}, {}
-    monkeypatch.setattr(grounding_scenes, "validation_problems", grounding_scenes.validation_problems.__wrapped__)
+    uncached = grounding_scenes.validation_problems.__wrapped__
+    monkeypatch.setattr(grounding_scenes, "validation_problems", uncached)
     monkeypatch.setattr(grounding_scenes, "problems", note_problems)
     monkeypatch.setattr(grounding_scenes, "make_records", lambda record, problems, *_: problems)
     monkeypatch.setattr(grounding_scenes.grounding, "evaluate_grounding", note_evaluation)
     assert grounding_scenes.choose_map(ALBEF(small(objects=50)), None) == {"mode": "mlm", "layer": 0}
-    assert asked == [("grounding", "validation", 1_000_000)], "the test has no say"
+    assert calls == [("grounding", "validation", 1_000_000)], "the test has no say"
     assert [records for records, _, _ in evaluated] == [list(range(200))] * 6
     places = [(mode, layer) for mode in ("itm", "mlm", "itc") for layer in (0, 1)]
     assert [(mode, layer) for _, mode, layer in evaluated] == places
