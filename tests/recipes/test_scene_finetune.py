@@ -171,8 +171,8 @@ def test_the_command_trains_in_two_processes_and_evaluates(source, tmp_path):
                  "0.02", "--quiet", "--processes", "2", folder=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "entailment: accuracy, three classes" in result.stdout and "text alone" in result.stdout
-    found = json.loads((tmp_path / "runs/entailment/evaluation/report.json").read_text())
-    assert found["task"] == "entailment" and {"majority", "text_alone"} == set(found["baselines"])
-    assert found["seconds"]["train"] > 0 and found["command"].startswith("minalbef finetune entailment")
+    record = json.loads((tmp_path / "runs/entailment/evaluation/report.json").read_text())
+    assert record["task"] == "entailment" and {"majority", "text_alone"} == set(record["baselines"])
+    assert record["seconds"]["train"] > 0 and record["command"].startswith("minalbef finetune entailment")
     result = run("evaluate", "entailment", "--from", source, "--size", "0.02", folder=tmp_path)
     assert result.returncode == 0 and "accuracy, three classes" in result.stdout, result.stderr[-3000:]
