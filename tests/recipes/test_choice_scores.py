@@ -15,7 +15,13 @@ from minalbef.albef import ALBEF
 from minalbef.cli.main import main
 from minalbef.datasets.prepare import prepare
 from minalbef.evaluation import choices
-from minalbef.evaluation.choices import ChoiceRecord, accuracy, evaluate_choices, table, winoground_scores
+from minalbef.evaluation.choices import (
+    ChoiceRecord,
+    accuracy,
+    evaluate_choices,
+    table,
+    winoground_scores,
+)
 from minalbef.evaluation.loop import How
 from minalbef.recipes.evaluate import evaluate_pairs
 from minalbef.scenes import questions
@@ -43,7 +49,8 @@ def noise(seed: int, width: int = 12, height: int = 8) -> np.ndarray:
 # scores
 
 
-@pytest.mark.parametrize("scores, expected", [       # rows are pictures; the right ones are on the diagonal
+# rows are pictures; the right ones are on the diagonal
+@pytest.mark.parametrize("scores, expected", [
     ([[4, 1], [2, 3]], (1, 1, 1)),
     ([[4, 1], [3, 2]], (0, 1, 0)),                   # both pictures prefer caption 0
     ([[4, 3], [1, 2]], (1, 0, 0)),                   # both captions prefer picture 0
@@ -57,25 +64,31 @@ def test_winogrounds_scores_by_hand(scores, expected):
 
 def test_accuracy_by_hand():
     texts = ("a", "b", "c", "d")
-    for scores, right in (([4., 1, 2, 3], 1), ([1., 2, 0, 0], 0), ([2., 2, 1, 0], 1 / 2), ([1., 1, 1, 1], 1 / 4)):
+    for scores, right in (([4., 1, 2, 3], 1), ([1., 2, 0, 0], 0), ([2., 2, 1, 0], 1 / 2),
+                          ([1., 1, 1, 1], 1 / 4)):
         assert accuracy(torch.tensor([scores]), texts).tolist() == pytest.approx([right])
-    assert accuracy(torch.tensor([[1., 2, 0]]), ("a", "a", "b")).tolist() == [1], "a foil like the caption is no foil"
+    assert accuracy(torch.tensor([[1., 2, 0]]),
+                    ("a", "a", "b")).tolist() == [1], "a foil like the caption is no foil"
 
 
 # sets
 
 
 def test_figures_are_those_of_scores_by_hand(run, monkeypatch):
-    """Two records of one picture each, of kinds x and y; and one of y whose second foil repeats the caption."""
+    """Two records of one picture each, of kinds x and y; and one of y whose second foil repeats
+    the caption.
+    """
     records = [ChoiceRecord((noise(0),), ("an apple", "a cat"), 7, "x"),
                ChoiceRecord((noise(1),), ("an apple", "a cat"), 8, "y"),
-               ChoiceRecord((noise(1),), ("an apple", "a cat", "an apple", "a dog", "a fox"), 8, "y")]
+               ChoiceRecord((noise(1),), ("an apple", "a cat", "an apple", "a dog", "a fox"),
+                            8, "y")]
     itc = ([2, 1], [2, 1], [1, 2, 1, 1, 1])
     itm = ([1, 2], [3, 1], [3, 1, 1, 1, 1])
     grey = [[1, 0], [0, 1], [0, 0, 0, 0, 0]]
     def by_way(run, batch, weight):
         rows = zip(itc, itm, grey)
-        return [torch.tensor([[a], [b], [b], [g], [g], [g]], dtype=torch.float) for a, b, g in rows]
+        return [torch.tensor([[a], [b], [b], [g], [g], [g]], dtype=torch.float)
+                for a, b, g in rows]
     monkeypatch.setattr(choices, "by_way", by_way)
     samples, more = evaluate_choices(run, records, QUIET)
     alone = samples.pop("baselines")["text_alone"]
@@ -86,14 +99,16 @@ def test_figures_are_those_of_scores_by_hand(run, monkeypatch):
                      "accuracy x": {"itc": 1, "itm": 0, "both": 0},
                      "accuracy y": {"itc": 0.5, "itm": 1, "both": 1}}
     assert {name: ways["itm"].mean().item() for name, ways in alone.items()} == {
-        "accuracy": pytest.approx((1 + 0 + 2 / 5) / 3), "accuracy x": 1, "accuracy y": pytest.approx(0.2)}
+        "accuracy": pytest.approx((1 + 0 + 2 / 5) / 3), "accuracy x": 1,
+        "accuracy y": pytest.approx(0.2)}
     chance = {"accuracy": (0.5 + 0.5 + 2 / 5) / 3, "accuracy x": 0.5,
               "accuracy y": (0.5 + 2 / 5) / 2}
     assert more == {"chance": pytest.approx(chance), "weight": How.weight}
     assert len(samples["accuracy"]["itm"]) == 2, "captions of one picture are a cluster"
 
 
-def test_a_box_is_cut_from_the_pixels_as_stored_where_the_sets_boxes_were_drawn(run, tmp_path):
+def test_a_box_is_cut_from_the_pixels_as_stored_where_the_sets_boxes_were_drawn(
+        run, tmp_path):
     """ARO's boxes are those of Visual Genome, which knows no EXIF."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6                          # a quarter turn
@@ -112,7 +127,7 @@ def saved(run: Run, folder, task: str = "pretrain"):
 
 @pytest.fixture
 def prepared(tmp_path):
-    """SugarCrepe in miniature: two kinds, prepared twice, so that its files have another name than at first."""
+    """SugarCrepe in miniature: two kinds, prepared twice, so that its files have other names."""
     for i in (1, 2):
         path = tmp_path / "in" / "val2017" / f"{i:012d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,9 +141,11 @@ def prepared(tmp_path):
     return tmp_path / "prepared" / "sugarcrepe"
 
 
-def test_a_set_is_evaluated_from_the_command_line(run, prepared, tmp_path, monkeypatch, capsys):
+def test_a_set_is_evaluated_from_the_command_line(
+        run, prepared, tmp_path, monkeypatch, capsys):
     folder = saved(run, tmp_path / "run")
-    monkeypatch.setattr(sys, "argv", ["minalbef", "evaluate", str(folder), "--data", str(prepared), "--batch", "3"])
+    monkeypatch.setattr(sys, "argv", ["minalbef", "evaluate", str(folder), "--data",
+                                      str(prepared), "--batch", "3"])
     main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("choice on sugarcrepe/test, the pretrained model as it is")
@@ -141,7 +158,9 @@ def test_a_set_is_evaluated_from_the_command_line(run, prepared, tmp_path, monke
     low, high = report["intervals"]["test"]["accuracy"]["itm"]
     alone = report["baselines"]["text_alone"]["accuracy"]
     cells = lines[4].strip("| ").split(" | ")
-    assert cells[2] == f"{value:.2f} ({low:.2f} to {high:.2f})" and cells[4] == "0.50" and cells[6] == "2"
+    assert cells[2] == f"{value:.2f} ({low:.2f} to {high:.2f})"
+    assert cells[4] == "0.50"
+    assert cells[6] == "2"
     assert cells[5] == f"{alone['itc']:.2f} / {alone['itm']:.2f} / {alone['both']:.2f}"
 
 
@@ -152,9 +171,11 @@ def test_a_report_of_minimal_pairs_agrees_with_the_run(run, tmp_path):
     folder = saved(run, tmp_path / "run")
     report = evaluate_pairs(folder, size=0.02, seed=4)
     assert json.loads((folder / "minimal-pairs-test" / "report.json").read_text()) == report
-    assert report["counts"]["test"]["text relation"]["itm"] == 10 and report["chance"]["group place"] == 0.16667
+    assert report["counts"]["test"]["text relation"]["itm"] == 10
+    assert report["chance"]["group place"] == 0.16667
     names = ("text", "image", "group")
-    assert [*report["test"]] == [*names, *(f"{name} {kind}" for kind in KINDS for name in names)]
+    assert [*report["test"]] == [*names,
+                                 *(f"{name} {kind}" for kind in KINDS for name in names)]
     pairs = minimal_pairs(questions.scenes(run, "test", 4, counts=(0.2, 0.4, 0.4)), 10)
     trios = chain.from_iterable(questions.foils(run, "test", 4, 10).values())
     scores = []

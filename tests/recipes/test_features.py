@@ -59,7 +59,8 @@ def replace_image(photos):
     (lambda photos: (photos / "03.png").unlink(), 38), (replace_image, 39),
     (lambda photos: Image.new("RGB", (60, 60)).save(photos / "99.png"), 40),
     (lambda photos: (photos / "03.png").rename(photos / "98.png"), 39)])
-def test_features_are_computed_again_when_an_image_has_changed_come_or_gone(run, photos, tmp_path, change, count):
+def test_features_are_computed_again_when_an_image_has_changed_come_or_gone(
+        run, photos, tmp_path, change, count):
     before = embed_folder(run, photos, tmp_path)
     change(photos)
     after = embed_folder(run, photos, tmp_path)
@@ -79,7 +80,8 @@ def test_features_of_other_weights_or_settings_are_not_taken(run, photos, tmp_pa
     assert features.key_of(run, paths) != features.key_of(stored, paths)
 
 
-def test_a_search_keeps_features_and_finds_the_same_with_them(run, photos, tmp_path, monkeypatch):
+def test_a_search_keeps_features_and_finds_the_same_with_them(
+        run, photos, tmp_path, monkeypatch):
     first = search(run, photos, "--out", tmp_path / "a.png")
     monkeypatch.setattr(features, "embed_paths", None)
     again = search(run, photos, "--out", tmp_path / "a.png")
@@ -110,7 +112,8 @@ def test_texts_are_searched_by_a_picture(run, photos, tmp_path, monkeypatch, cap
     assert hits[0].title in capsys.readouterr().out
 
 
-def test_a_folder_without_pictures_and_a_file_for_a_folder_are_refused(run, photos, tmp_path):
+def test_a_folder_without_pictures_and_a_file_for_a_folder_are_refused(
+        run, photos, tmp_path):
     (tmp_path / "none" / "inner").mkdir(parents=True)
     with pytest.raises(ValueError, match="no image is in /[^']*none or its subfolders: "):
         finder.search_images(run, SENTENCE, tmp_path / "none")
@@ -118,8 +121,8 @@ def test_a_folder_without_pictures_and_a_file_for_a_folder_are_refused(run, phot
         embed_folder(run, photos / "01.png")
 
 
-def test_strange_names_are_shown_safely_and_drawn(run, photos, tmp_path, monkeypatch, capsys,
-                                                  note):
+def test_strange_names_are_shown_safely_and_drawn(
+        run, photos, tmp_path, monkeypatch, capsys, note):
     """Bytes that are no UTF-8, an escape sequence, a name of 240 letters, a picture of one row."""
     for path in photos.iterdir():
         path.unlink()
@@ -137,8 +140,10 @@ def test_strange_names_are_shown_safely_and_drawn(run, photos, tmp_path, monkeyp
     assert "\\x1b[2Jbad.png" in text
     assert "\x1b" not in text and text.encode() and Image.open(tmp_path / "s.png").width > 500
     assert len(list_images(photos)) == 4
-    monkeypatch.setattr("sys.argv", ["minalbef", "search", SENTENCE, "--run", "\x1b[2Jnowhere"])
+    monkeypatch.setattr("sys.argv",
+                        ["minalbef", "search", SENTENCE, "--run", "\x1b[2Jnowhere"])
     with pytest.raises(SystemExit):
         main()
     assert "\\x1b[2Jnowhere is not a run folder" in capsys.readouterr().err
-    note("names that no terminal should obey, or that are no UTF-8", 5, "read, shown as one plain line")
+    note("names that no terminal should obey, or that are no UTF-8", 5,
+         "read, shown as one plain line")

@@ -72,7 +72,8 @@ def test_a_stopped_run_is_loaded_as_of_its_last_checkpoint_and_says_so(run, data
     assert same_state(model.model.state_dict(), load_file(run / "model.safetensors"))
 
 
-def test_fine_tuning_and_the_original_take_student_and_teacher_of_a_stopped_run(run, tmp_path):
+def test_fine_tuning_and_the_original_take_student_and_teacher_of_a_stopped_run(
+        run, tmp_path):
     state = torch.load(run / "state.pt", weights_only=True)
     name = "image_proj.weight"
     state["task"][f"teacher.{name}"] += 1
@@ -91,7 +92,8 @@ def test_fine_tuning_and_the_original_take_student_and_teacher_of_a_stopped_run(
     (["state.pt"], "has no weights: it lacks model.safetensors, and state.pt, which training"),
     (["config.json", "tokenizer.json"],
      "is a run in training that lacks config.json, tokenizer.json, as an older"),
-    (["state.pt", "config.json"], "is not a run folder: it lacks config.json, model.safetensors")])
+    (["state.pt", "config.json"],
+     "is not a run folder: it lacks config.json, model.safetensors")])
 def test_what_a_run_in_training_lacks_is_named(run, names, says):
     for name in names:
         (run / name).unlink()
@@ -129,12 +131,14 @@ def test_weights_are_not_saved_beside_the_state_of_others(run):
     loaded = load(run)
     checkpoint.save(run, loaded.model, loaded.tokenizer)
     before = files(run)
-    with pytest.raises(ValueError, match="holds a run in training, whose state.pt has other weights"):
+    with pytest.raises(ValueError,
+                       match="holds a run in training, whose state.pt has other weights"):
         checkpoint.save(run, disturb(loaded.model), loaded.tokenizer)
     assert files(run) == before
 
 
-def test_two_sets_of_your_own_never_share_a_report_and_it_knows_its_set_and_weights(tmp_path):
+def test_two_sets_of_your_own_never_share_a_report_and_it_knows_its_set_and_weights(
+        tmp_path):
     run = shutil.copytree(data_folder() / "tiny", tmp_path / "run")
     reports = []
     for name in ("one", "two"):

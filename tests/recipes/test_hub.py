@@ -11,7 +11,8 @@ from helpers import same_state
 from minalbef import load
 from minalbef.cli.main import main
 
-huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install -e '.[hub]' brings it")
+huggingface_hub = pytest.importorskip("huggingface_hub",
+                                      reason="pip install -e '.[hub]' brings it")
 hub = pytest.importorskip("minalbef.recipes.hub")
 ROOT = Path(__file__).parents[2]
 
@@ -46,9 +47,11 @@ def remote(tmp_path, monkeypatch):
     return place
 
 
-def test_the_example_of_the_page_pushes_a_run_and_loads_it_again(remote, tmp_path, monkeypatch):
+def test_the_example_of_the_page_pushes_a_run_and_loads_it_again(
+        remote, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, _ = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "use.md").read_text(encoding="utf-8"), re.S)
+    code, _ = re.findall(r"```python\n(.*?)```",
+                         (ROOT / "docs" / "use.md").read_text(encoding="utf-8"), re.S)
     names: dict = {}
     exec(compile(code, "docs/use.md", "exec"), names)
     tiny = load("tiny")
@@ -61,7 +64,8 @@ def test_the_example_of_the_page_pushes_a_run_and_loads_it_again(remote, tmp_pat
         assert {path.name for path in folder.iterdir()} == files
     assert json.loads((again.path / "config.json").read_text())["task"] == "pretrain"
     third = hub.HubRun.from_pretrained("OWNER/NAME")
-    assert isinstance(third, hub.HubRun) and same_state(third.model.state_dict(), tiny.model.state_dict())
+    assert isinstance(third, hub.HubRun)
+    assert same_state(third.model.state_dict(), tiny.model.state_dict())
 
 
 def test_commands_take_the_hubs_names_and_leave_its_cache_and_your_runs_as_they_are(
@@ -71,7 +75,8 @@ def test_commands_take_the_hubs_names_and_leave_its_cache_and_your_runs_as_they_
     before = sorted(remote("somebody/a-run").iterdir())
     copy = shutil.copytree(load("tiny").path, Path("runs", "a-run"))
     (copy / "search.png").write_bytes(b"of a run of one's own that has the same name")
-    monkeypatch.setattr("sys.argv", ["minalbef", "search", "an apple", "--scenes", "8", "--run", "hf://somebody/a-run"])
+    monkeypatch.setattr("sys.argv", ["minalbef", "search", "an apple", "--scenes", "8",
+                                     "--run", "hf://somebody/a-run"])
     main()
     assert Path("runs", "hf", "somebody", "a-run", "search.png").exists()
     assert sorted(remote("somebody/a-run").iterdir()) == before

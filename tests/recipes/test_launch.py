@@ -1,4 +1,4 @@
-"""Training in several processes: they end with the command that started them, and say why in one line."""
+"""Training in several processes: they end with the command and say why in one line."""
 import os
 import signal
 import subprocess
@@ -11,7 +11,8 @@ import pytest
 from minalbef.recipes import launch
 from processes import ENVIRONMENT, ROOT, SMALL, SOON, family, running, saved, wait
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
+pytestmark = [pytest.mark.slow,
+              pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
 COMMANDS = {"demo": ["demo"],
             "finetune": ["finetune", "entailment", "--from", str(ROOT / "data" / "tiny")]}
 CHANGES = {"demo": [*SMALL, "epoch=960"],
@@ -32,9 +33,10 @@ def start():
 
 
 def begun(command: str, run: Path, processes: int, log) -> subprocess.Popen:
-    words = [sys.executable, "-m", "minalbef", *COMMANDS[command], *CHANGES[command], "--run", str(run),
-             "--processes", str(processes), "--size", "0.01", "--quiet"]
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log, env=ENVIRONMENT)
+    words = [sys.executable, "-m", "minalbef", *COMMANDS[command], *CHANGES[command], "--run",
+             str(run), "--processes", str(processes), "--size", "0.01", "--quiet"]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log,
+                            env=ENVIRONMENT)
 
 
 def gone(pids: list[int]) -> bool:
@@ -44,9 +46,11 @@ def gone(pids: list[int]) -> bool:
     return not running(pids)
 
 
-@pytest.mark.parametrize("command, processes, number", [     # with SIGTERM each ends its second life
+# with SIGTERM each ends its second life
+@pytest.mark.parametrize("command, processes, number", [
     ("demo", 2, signal.SIGKILL), ("finetune", 2, signal.SIGTERM)])
-def test_training_ends_with_the_command_and_the_same_command_goes_on(tmp_path, start, command, processes, number):
+def test_training_ends_with_the_command_and_the_same_command_goes_on(
+        tmp_path, start, command, processes, number):
     run = tmp_path / "run"
     log = tmp_path / "log"
     with log.open("w") as file:
@@ -73,7 +77,8 @@ def test_training_ends_with_the_command_and_the_same_command_goes_on(tmp_path, s
 
 
 def test_the_failure_of_any_process_ends_all_and_is_said_once(tmp_path, capfd):
-    assert launch.launch(["pretrain", *SMALL, "batch=15", "--run", str(tmp_path / "run"), "--quiet"], 2) == 2
+    assert launch.launch(["pretrain", *SMALL, "batch=15", "--run", str(tmp_path / "run"),
+                          "--quiet"], 2) == 2
     line, = capfd.readouterr().err.splitlines()
     assert line.startswith("minalbef: batch=15 is not a multiple of ")
     assert not (tmp_path / "run" / "start").exists(), "a warm start was trained for nothing"

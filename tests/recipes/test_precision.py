@@ -60,7 +60,10 @@ def flat(figures: dict, path: str = "") -> dict[str, float]:
     """Nested figures by their path."""
     result = {}
     for name, value in figures.items():
-        result |= flat(value, f"{path}{name} ") if isinstance(value, dict) else {path + name: value}
+        if isinstance(value, dict):
+            result |= flat(value, f"{path}{name} ")
+        else:
+            result[path + name] = value
     return result
 
 

@@ -56,8 +56,9 @@ def ask(models, pictures):
 
 def inputs(pictures, text: str, **options):
     """pixels (i, 3, s, s), tokens and keep (1, l)"""
-    return (torch.stack([transform(picture, untrained().config.image_size) for picture in pictures]),
-            *untrained().tokenizer.encode([text], **options))
+    size = untrained().config.image_size
+    pixels = torch.stack([transform(picture, size) for picture in pictures])
+    return pixels, *untrained().tokenizer.encode([text], **options)
 
 
 def test_retrieval_says_what_a_run_says(ask, models, pictures):
@@ -66,7 +67,8 @@ def test_retrieval_says_what_a_run_says(ask, models, pictures):
     match = run.match_probability(pictures[0], hit.text).item()
     similarity = run.similarity(pictures[0], hit.text).item()
     assert hit.similarity == pytest.approx(similarity, abs=1e-5)
-    assert hit.probabilities == pytest.approx({"match": match, "no match": 1 - match}, abs=1e-5)
+    assert hit.probabilities == pytest.approx({"match": match, "no match": 1 - match},
+                                              abs=1e-5)
     answer = "match" if match > 0.5 else "no match"
     assert hit.answer == answer == next(iter(hit.probabilities))
 
@@ -80,7 +82,8 @@ def test_of_two_pictures_the_first_is_the_left_one(ask, models, pictures):
         assert hit.probabilities == pytest.approx({"true": true, "false": false}, abs=1e-5)
         assert hit.answer == ("true" if true > false else "false")
         assert len(hit.maps) == 2
-    assert ask("nlvr2").probabilities["true"] != pytest.approx(true, abs=1e-4), "the check is blind"
+    hit = ask("nlvr2")
+    assert hit.probabilities["true"] != pytest.approx(true, abs=1e-4), "the check is blind"
 
 
 def question(pictures):
@@ -88,7 +91,8 @@ def question(pictures):
     return Batch(pixels, tokens, keep, torch.zeros(1, dtype=torch.long))
 
 
-def test_an_answer_is_the_best_of_the_candidates_and_one_is_written_freely(ask, models, pictures):
+def test_an_answer_is_the_best_of_the_candidates_and_one_is_written_freely(
+        ask, models, pictures):
     tokenizer = untrained().tokenizer
     words = ["two", "yes", "an apple", "three", "two"]
     hit = ask("vqa", words)
@@ -111,7 +115,8 @@ def middle_map(albef, image, text, score):
 
 
 @pytest.mark.parametrize("label", entailment.LABELS)
-def test_the_map_explains_the_label_that_was_chosen(ask, models, pictures, label, monkeypatch):
+def test_the_map_explains_the_label_that_was_chosen(
+        ask, models, pictures, label, monkeypatch):
     model = models["entailment"]
     i = entailment.LABELS.index(label)
     bias = model.head[2].bias.clone()
@@ -168,7 +173,8 @@ def test_each_picture_of_a_pair_has_the_map_of_the_layers_that_look_at_it(pair, 
         gradient, = torch.autograd.grad(score(fused).sum(), share, retain_graph=True)
         assert maps[i].shape == (3, 8, 9)
         columns = (share * gradient.clamp(min=0)).mean(1).detach() * keep[:, :, None]
-        assert_close(maps[i], columns[:, :, -9:])       # of the patches; [CLS] stands before them
+        # of the patches; [CLS] stands before them
+        assert_close(maps[i], columns[:, :, -9:])
     assert maps[0].max() > 0 and not torch.allclose(maps[0], maps[1], rtol=0.01)
 
 
@@ -179,7 +185,8 @@ def test_each_picture_of_a_pair_has_the_map_of_the_layers_that_look_at_it(pair, 
     ("nlvr2", {"images": 1}, "nlvr2 takes two images, the left one first, but got 1"),
     ("vqa", {"text": " ?! "}, "' .! ' has no words"), ("entailment", {"text": ""}, "no words"),
     ("retrieval", {"text": "an apple " * 20}, "the limit is 30"),
-    ("grounding", {"candidates": [[5, 5, 9, 9], [80, 5, 9, 9]]}, "box 1.*outside the image of 80 x 50 pixels"),
+    ("grounding", {"candidates": [[5, 5, 9, 9], [80, 5, 9, 9]]},
+     "box 1.*outside the image of 80 x 50 pixels"),
     ("vqa", {"candidates": BOXES}, "vqa does not choose among these candidates: answers")])
 def test_what_cannot_be_asked_is_refused(models, pictures, task, changes, message):
     images = (pictures * 2)[:changes.get("images", 1 + (task == "nlvr2"))]
@@ -209,13 +216,15 @@ def test_the_command_tells_the_answer_and_draws_it(runs, ask, capsys, monkeypatc
     command("vqa", "--image", "a.png", "--text", TEXTS["vqa"])
     assert capsys.readouterr().out.startswith(predict.describe_prediction(ask("vqa")))
     assert (runs / "runs/vqa/answer.png").exists()
-    command("grounding", "--image", "a.png", "--text", TEXTS["grounding"], "--run", "runs/grounding",
-            "--out", "here.png", "--boxes", *(f"{value:g}" for box in BOXES for value in box))
+    command("grounding", "--image", "a.png", "--text", TEXTS["grounding"], "--run",
+            "runs/grounding", "--out", "here.png", "--boxes",
+            *(f"{value:g}" for box in BOXES for value in box))
     assert capsys.readouterr().out.startswith(ask("grounding", BOXES).answer + "\n")
     assert (runs / "here.png").exists()
     weights = checkpoint.hash_of_weights("runs/grounding")
     figures = {"map": {"mode": "itc", "layer": 0}, "weights": weights}
-    report.write_report(runs / "runs/grounding", "grounding", figures, untrained().config, {}, "", 0)
+    report.write_report(runs / "runs/grounding", "grounding", figures, untrained().config, {},
+                        "", 0)
     command("grounding", "--image", "a.png", "--text", TEXTS["grounding"])
     hit = ask("grounding", place=("itc", 0))             # the report's own map
     assert capsys.readouterr().out.startswith(predict.describe_prediction(hit))

@@ -15,22 +15,25 @@ from minalbef.viz import page
 from untrained import untrained
 
 FIGURES = {
-    "plain": {"itc_i2t_r1": 0.951234567, "itc_t2i_r1": 0.9, "rerank_i2t_r1": 0.96, "oracle_r1": 0.95,
-              "chance_r1": 0.002},
+    "plain": {"itc_i2t_r1": 0.951234567, "itc_t2i_r1": 0.9, "rerank_i2t_r1": 0.96,
+              "oracle_r1": 0.95, "chance_r1": 0.002},
     "families": {"itc_i2t_r1": 0.5, "oracle_r1": 0.25, "chance_r1": 0.25},
     "unseen_style": {"itc_t2i_r1": 0.3, "chance_r1": 0.002, "families": {"itc_t2i_r1": 0.35}},
     "itm_one_change_accuracy": {"size": 0.85}, "itm_one_change_blank": {"size": 0.51},
-    "stress": {"true_preferred": {"half_truth": 0.93}, "true_preferred_blank": {"half_truth": 0.7},
+    "stress": {"true_preferred": {"half_truth": 0.93},
+               "true_preferred_blank": {"half_truth": 0.7},
                "true_accepted": {"half_truth": 0.54}, "false_accepted": {"half_truth": 0.06}},
     "mlm_accuracy": {"object": 0.88}, "mlm_accuracy_without_image": {"object": 0.02},
-    "itm_refused": {"true": 0.1, "one_change": 0.6}, "pointing_itm": 0.62, "pointing_chance": 0.12,
+    "itm_refused": {"true": 0.1, "one_change": 0.6}, "pointing_itm": 0.62,
+    "pointing_chance": 0.12,
     "intervals": {"plain": {"itc_i2t_r1": [0.94, 0.96]}, "pointing_itm": [0.6, 0.64]},
     "start": {"itc_i2t_r1": 0.004, "families": {"itc_i2t_r1": 0.26}, "pointing_itm": 0.3}}
 SECONDS = {"warm_start": 60.04, "train": 410.21, "evaluate": 55.0}
 
 
 def write(folder, figures=FIGURES):
-    return report.write_report(folder, "pretrain", figures, preset("tiny"), SECONDS, "minalbef demo", 0)
+    return report.write_report(folder, "pretrain", figures, preset("tiny"), SECONDS,
+                               "minalbef demo", 0)
 
 
 def test_what_is_written_is_what_is_read(tmp_path):
@@ -80,7 +83,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run folder with a model that has learnt nothing, and losses that somebody might have had."""
+    """A run folder with a model that has learnt nothing, and losses that it might have had."""
     folder = tmp_path_factory.mktemp("run")
     checkpoint.save(folder, untrained().model, untrained().tokenizer)
     with (folder / "metrics.csv").open("w", newline="") as file:
@@ -93,7 +96,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_captions_and_names_are_words_on_the_page_and_no_markup(folder, tmp_path, monkeypatch):
+def test_captions_and_names_are_words_on_the_page_and_no_markup(
+        folder, tmp_path, monkeypatch):
     hostile = '<b>&"cat'
     def spoil(draw):
         def draw_hostile(*args):

@@ -28,9 +28,10 @@ from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import nlvr2, vqa
 from minalbef.tasks.table import load_model
 
-BASELINES = {"retrieval": {"chance", "pretrained"}, "entailment": {"majority"}, "vqa": {"majority", "chance"},
-             "nlvr2": {"majority"}, "grounding": {"random_box", "largest_box", "random_point", "pretrained",
-                                                  "warm_start", "random_weights", "shuffled_text"}}
+BASELINES = {"retrieval": {"chance", "pretrained"}, "entailment": {"majority"},
+             "vqa": {"majority", "chance"}, "nlvr2": {"majority"},
+             "grounding": {"random_box", "largest_box", "random_point", "pretrained",
+                           "warm_start", "random_weights", "shuffled_text"}}
 QUICK = ("image_size=32", "epoch=16", "epochs=1", "batch=8", "warmup_steps=1")
 
 
@@ -52,7 +53,8 @@ def tuned(source, tmp_path_factory):
     folders = {}
     for task in SCENE_TASKS:
         folders[task] = tmp_path_factory.mktemp("tuned") / task
-        finetune.finetune(task, source, folders[task], settings(task, source, QUICK), assign=16, quiet=True)
+        finetune.finetune(task, source, folders[task], settings(task, source, QUICK),
+                          assign=16, quiet=True)
     return folders
 
 
@@ -62,13 +64,15 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source):
     assert result == report.read_report(tuned[task]) and result["task"] == task
     model, tokenizer, _ = load_model(task, tuned[task])
     config = getattr(model, "albef", model).config
-    def fresh(name, number):                             # the least number that an evaluation asks
+    # the least number that an evaluation asks
+    def fresh(name, number):
         return list(map(task_problems.problems(name, "test", config, 0).draw, range(36)))
     samples = task_problems.evaluate_problems(task, model, tokenizer, fresh).samples
     for title, paths in SCENE_TASKS[task].titles:
         for path in paths.split(" / "):
             value = tables.at(result["test"], path)
-            assert value == pytest.approx(tables.at(samples, path).mean().item(), abs=5e-5), title
+            mean = tables.at(samples, path).mean().item()
+            assert value == pytest.approx(mean, abs=5e-5), title
             low, high = tables.at(result["intervals"]["test"], path)
             assert 0 <= low <= value <= high <= 1, title
     assert set(result["baselines"]) == BASELINES[task]
@@ -94,7 +98,8 @@ def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
         halves.append(batches()(3))
     length = batch.tokens.shape[1]
     sources = len(SCENE_TASKS[task].problems)
-    share = len(batch.ids) // sources // 2       # with two sources, each half has its part of both
+    # with two sources, each half has its part of both
+    share = len(batch.ids) // sources // 2
     parts = []
     for i in range(sources):
         for half in halves:
@@ -148,9 +153,11 @@ def test_groundings_map_is_chosen_on_validation_whatever_is_evaluated(monkeypatc
     uncached = grounding_scenes.validation_problems.__wrapped__
     monkeypatch.setattr(grounding_scenes, "validation_problems", uncached)
     monkeypatch.setattr(grounding_scenes, "problems", note_problems)
-    monkeypatch.setattr(grounding_scenes, "make_records", lambda record, problems, *_: problems)
+    monkeypatch.setattr(grounding_scenes, "make_records",
+                        lambda record, problems, *_: problems)
     monkeypatch.setattr(grounding_scenes.grounding, "evaluate_grounding", note_evaluation)
-    assert grounding_scenes.choose_map(ALBEF(small(objects=50)), None) == {"mode": "mlm", "layer": 0}
+    place = grounding_scenes.choose_map(ALBEF(small(objects=50)), None)
+    assert place == {"mode": "mlm", "layer": 0}
     assert calls == [("grounding", "validation", 1_000_000)], "the test has no say"
     assert [records for records, _, _ in evaluated] == [list(range(200))] * 6
     places = [(mode, layer) for mode in ("itm", "mlm", "itc") for layer in (0, 1)]
@@ -161,18 +168,24 @@ def test_groundings_map_is_chosen_on_validation_whatever_is_evaluated(monkeypatc
 
 
 def run(*arguments, folder: Path):
-    return subprocess.run([sys.executable, "-m", "minalbef", *map(str, arguments)], capture_output=True,
+    return subprocess.run([sys.executable, "-m", "minalbef", *map(str, arguments)],
+                          capture_output=True,
                           text=True, cwd=folder, env={**__import__("os").environ,
                                                       "PYTHONPATH": python_path(Path(__file__).parents[2])})
 
 
 def test_the_command_trains_in_two_processes_and_evaluates(source, tmp_path):
-    result = run("finetune", "entailment", *QUICK, "--from", source, "--baselines", "text_alone", "--size",
-                 "0.02", "--quiet", "--processes", "2", folder=tmp_path)
+    result = run("finetune", "entailment", *QUICK, "--from", source, "--baselines",
+                 "text_alone", "--size", "0.02", "--quiet", "--processes", "2",
+                 folder=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert "entailment: accuracy, three classes" in result.stdout and "text alone" in result.stdout
+    assert "entailment: accuracy, three classes" in result.stdout
+    assert "text alone" in result.stdout
     record = json.loads((tmp_path / "runs/entailment/evaluation/report.json").read_text())
-    assert record["task"] == "entailment" and {"majority", "text_alone"} == set(record["baselines"])
-    assert record["seconds"]["train"] > 0 and record["command"].startswith("minalbef finetune entailment")
+    assert record["task"] == "entailment"
+    assert {"majority", "text_alone"} == set(record["baselines"])
+    assert record["seconds"]["train"] > 0
+    assert record["command"].startswith("minalbef finetune entailment")
     result = run("evaluate", "entailment", "--from", source, "--size", "0.02", folder=tmp_path)
-    assert result.returncode == 0 and "accuracy, three classes" in result.stdout, result.stderr[-3000:]
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "accuracy, three classes" in result.stdout

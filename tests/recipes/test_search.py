@@ -15,7 +15,8 @@ from untrained import untrained
 
 @pytest.fixture
 def run(monkeypatch):
-    monkeypatch.setattr(finder, "CAPTIONS", 1000)                # twelve objects are named more often than 64
+    # twelve objects are named more often than 64
+    monkeypatch.setattr(finder, "CAPTIONS", 1000)
     return untrained()
 
 
@@ -45,7 +46,8 @@ def test_hits_are_ordered_and_score_as_the_model_does_alone(run):
 
 def test_words_that_training_never_said_are_named(run):
     assert finder.unknown_words(run, "A red apple, left of two bananas!") == []
-    assert finder.unknown_words(run, "a zeppelin above a gnu above an apple") == ["zeppelin", "gnu"]
+    words = finder.unknown_words(run, "a zeppelin above a gnu above an apple")
+    assert words == ["zeppelin", "gnu"]
     hits = finder.search(run, "a zeppelin", scenes=8, top=2)
     text = finder.describe_hits(run, "a zeppelin", hits)
     assert "'zeppelin'" in text
@@ -82,7 +84,8 @@ def test_a_folder_of_pictures_is_searched_as_scenes_are(run, tmp_path, monkeypat
     assert Image.open(tmp_path / "found" / "answer.png").width > 500
 
 
-@pytest.mark.parametrize("sentence, why", [("", "no words"), ("!?", "no words"), ("an apple " * 20, "limit")])
+@pytest.mark.parametrize("sentence, why",
+                         [("", "no words"), ("!?", "no words"), ("an apple " * 20, "limit")])
 def test_a_sentence_that_cannot_be_read_is_refused(run, sentence, why):
     with pytest.raises(ValueError, match=why):
         finder.search(run, sentence, scenes=8)

@@ -32,11 +32,14 @@ from miniature_sets import change_about, refcoco, write
 from runs import change_settings
 
 TUNED = [task for task, row in TASKS.items() if row.begins_from]
-QUICK = ("image_size=32", "batch=4", "epochs=2", "epoch=6", "warmup_steps=1", "save_every=2", "lr=0.01")  # three steps
-SETS = {"retrieval": "coco", "text_assignment": "coco", "entailment": "entailment", "vqa": "vqa", "nlvr2": "nlvr2",
-        "grounding": "grounding"}
+# three steps
+QUICK = ("image_size=32", "batch=4", "epochs=2", "epoch=6", "warmup_steps=1", "save_every=2",
+         "lr=0.01")
+SETS = {"retrieval": "coco", "text_assignment": "coco", "entailment": "entailment",
+        "vqa": "vqa", "nlvr2": "nlvr2", "grounding": "grounding"}
 COLOURS = "red green blue white black brown".split()
-ANSWERS = ["red", "big dogs", "yes", "on walls"]          # in normal form, as the official evaluation expects
+# in normal form, as the official evaluation expects
+ANSWERS = ["red", "big dogs", "yes", "on walls"]
 SEEN = "train2014/COCO_train2014_{:012d}.jpg"
 ASKED = "val2014/COCO_val2014_{:012d}.jpg"
 
@@ -46,7 +49,8 @@ def recipe_of(task, data, source, name="", changes=()):
 
 
 def finetune_on(task, data, source, run, name="", changes=(), **options):
-    finetune.finetune(task, source, run, recipe_of(task, data, source, name, changes), data, **options)
+    finetune.finetune(task, source, run, recipe_of(task, data, source, name, changes), data,
+                      **options)
 
 
 def picture(path: Path, seed: int):
@@ -62,24 +66,31 @@ def originals(folder: Path):
     for i, name in enumerate([*splits["train"], *splits["test"]]):
         picture(folder / "all" / name, i)
         picture(folder / "all" / "flickr30k-images" / f"{i}.jpg", i)
+    answers = []
+    for i in range(5):
+        answers.append([ANSWERS[i % 4]] * 2 + [ANSWERS[(i + 1) % 4]] * 8)
+    answers.append(["a sofa"] * 10)
     for split, files in splits.items():
         write(folder / "coco" / f"coco_{split}.json", [
             {"image": name, "caption": [f"a {colour} cat", f"{colour} dogs on the wall"]}
             for name, colour in zip(files, COLOURS)])
         write(folder / "entailment" / f"ve_{split}.json", [
-            {"image": str(i + 6 * (split == "test")), "sentence": f"the cat is {COLOURS[i]}", "label": label}
+            {"image": str(i + 6 * (split == "test")), "sentence": f"the cat is {COLOURS[i]}",
+             "label": label}
             for i, label in enumerate("neutral entailment contradiction neutral entailment neutral".split())])
         write(folder / "nlvr2" / f"nlvr_{split}.json", [
             {"images": [files[i], files[-1 - i]], "sentence": f"two dogs and {i // 2} cats",
              "label": str(i % 2 == 0)}
             for i in range(6)])
         write(folder / "vqa" / f"vqa_{split}.json", [
-            {"question_id": 70 + i, "question": f"what is {COLOURS[i]}?", "image": name, "dataset": "vqa",
-             "answer": [ANSWERS[i % 4]] * 2 + [ANSWERS[(i + 1) % 4]] * 8 if i < 5 else ["a sofa"] * 10}
+            {"question_id": 70 + i, "question": f"what is {COLOURS[i]}?", "image": name,
+             "dataset": "vqa", "answer": answers[i]}
             for i, name in enumerate(files)])
     write(folder / "vqa" / "answer_list.json", ANSWERS)
-    refs = [{"ref_id": i, "ann_id": 10 + i, "image_id": 1 + i, "split": ("train", "testA", "testB", "val")[i],
-             "sentences": [{"sent": f"the {colour} cat"} for colour in COLOURS[:4 - i % 2]]} for i in range(4)]
+    refs = [{"ref_id": i, "ann_id": 10 + i, "image_id": 1 + i,
+             "split": ("train", "testA", "testB", "val")[i],
+             "sentences": [{"sent": f"the {colour} cat"} for colour in COLOURS[:4 - i % 2]]}
+            for i in range(4)]
     boxes = [[8.0, 4.0, 20.0, 16.0], [30.0, 10.0, 25.0, 25.0],
              [2.0, 20.0, 40.0, 18.0], [0.0, 0.0, 30.0, 40.0]]
     refcoco(folder / "grounding", refs)
@@ -102,7 +113,8 @@ def prepared(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
     """A pretrained run, as far as files go, whose teacher differs from its student."""
-    tokenizer = Tokenizer.train([*COLOURS, *ANSWERS, "a cat two what is the and or 0 1 2 sofa"], 96)
+    tokenizer = Tokenizer.train([*COLOURS, *ANSWERS,
+                                 "a cat two what is the and or 0 1 2 sofa"], 96)
     torch.manual_seed(0)
     config = small(vocab_size=len(tokenizer), positions=32)
     model = disturb(ALBEF(config), 0.2, 1)
@@ -118,7 +130,8 @@ def tuned(prepared, source, tmp_path_factory) -> dict[str, Path]:
     runs = {}
     for task in TUNED:                           # text assignment comes before nlvr2
         runs[task] = tmp_path_factory.mktemp("tuned") / task
-        finetune_on(task, [prepared / SETS[task]], runs["text_assignment"] if task == "nlvr2" else source,
+        finetune_on(task, [prepared / SETS[task]], runs["text_assignment"] if task == "nlvr2"
+                    else source,
                         runs[task], changes=QUICK, quiet=True)
     return runs
 
@@ -141,52 +154,68 @@ def test_a_run_stopped_and_taken_up_again_ends_with_the_same_weights(
         finetune_on(*arguments, changes=QUICK, quiet=True)
     assert not (tmp_path / "run" / "model.safetensors").exists()
     finetune_on(*arguments, changes=QUICK, quiet=True)
-    for file in ("model.safetensors", "teacher.safetensors")[:1 if task == "text_assignment" else 2]:
+    for file in ("model.safetensors",
+                 "teacher.safetensors")[:1 if task == "text_assignment" else 2]:
         weights = checkpoint.load_file(tmp_path / "run" / file)
         assert same_state(checkpoint.load_file(tuned[task] / file), weights)
     config, kind, _, weights = checkpoint.read_run(tuned[task])
-    assert kind == task and config.steps == 3 and config.image_size == 32 and config.image_width == 32
+    assert kind == task
+    assert config.steps == 3
+    assert config.image_size == 32
+    assert config.image_width == 32
     name = next(name for name in weights if name.endswith("image_encoder.pos_embed"))
     assert weights[name].shape[1] == 17
     assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 3
     assert (tuned[task] / "metrics.csv").exists()
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
-    with pytest.raises(ValueError, match="holds a run with other settings .lr: 0.01 there, 0.02 here"):
+    with pytest.raises(ValueError,
+                       match="holds a run with other settings .lr: 0.01 there, 0.02 here"):
         finetune_on(*arguments, changes=(*QUICK, "lr=0.02"), quiet=True)
 
 
-@pytest.mark.parametrize("task, name", [("retrieval", "retrieval-coco"), ("vqa", "vqa"), ("nlvr2", "nlvr2"),
-                                        ("text_assignment", "nlvr2-assign"), ("grounding", "grounding"),
+@pytest.mark.parametrize("task, name",
+                         [("retrieval", "retrieval-coco"), ("vqa", "vqa"), ("nlvr2", "nlvr2"),
+                                        ("text_assignment", "nlvr2-assign"),
+                          ("grounding", "grounding"),
                                         ("entailment", "entailment")])
-def test_the_recipe_is_the_papers_and_the_model_its_own(task, name, prepared, source, tmp_path):
-    large = shutil.copytree(source, tmp_path / "run")            # as large as the paper's in pictures and batch
+def test_the_recipe_is_the_papers_and_the_model_its_own(
+        task, name, prepared, source, tmp_path):
+    # as large as the paper's in pictures and batch
+    large = shutil.copytree(source, tmp_path / "run")
     change_settings(large, image_size=256, batch=512, lr=1e-4)
     data = prepared / SETS[task]
     base = checkpoint.read_run(large)[0]
     paper = preset(name)
     config = recipe_of(task, [data, data / "test"], large)
-    for field in ("image_size", "crop", "lr", "lr_end", "batch", "epochs", "alpha", "warmup_steps", "top"):
+    for field in ("image_size", "crop", "lr", "lr_end", "batch", "epochs", "alpha",
+                  "warmup_steps", "top"):
         assert getattr(config, field) == getattr(paper, field)
     assert config.text_length == min(paper.text_length, base.positions)
-    for field in ("image_width", "vocab_size", "positions", "queue_size", "embed_dim", "dropout"):
+    for field in ("image_width", "vocab_size", "positions", "queue_size", "embed_dim",
+                  "dropout"):
         assert getattr(config, field) == getattr(base, field)
-    assert config.epoch == len(Records(data, "train")) + len(Records(data, "test")), "two sets are one epoch"
+    assert config.epoch == len(Records(data,
+                                       "train")) + len(Records(data, "test")), "two sets are one epoch"
     changed = recipe_of(task, [data], large, "retrieval-flickr", ("epochs=1", "queue_size=8"))
     assert (changed.epochs, changed.lr, changed.queue_size) == (1, 1e-5, 8)
 
 
-def test_a_small_runs_recipe_has_its_batch_and_pictures_larger_by_as_much_as_the_papers(prepared, source, tuned):
+def test_a_small_runs_recipe_has_its_batch_and_pictures_larger_by_as_much_as_the_papers(
+        prepared, source, tuned):
     for task, run, size in (("retrieval", source, 32), ("text_assignment", source, 24),
-                            ("grounding", tuned["retrieval"], 32), ("nlvr2", tuned["text_assignment"], 48)):
+                            ("grounding", tuned["retrieval"], 32),
+                            ("nlvr2", tuned["text_assignment"], 48)):
         config = recipe_of(task, [prepared / SETS[task]], run)
-        assert config.image_size == size, task                   # 24 * 384 / 256, in patches of 8
+        # 24 * 384 / 256, in patches of 8
+        assert config.image_size == size, task
         assert config.batch == checkpoint.read_run(run)[0].batch, task
     changes = ("image_size=64", "batch=9")
     config = recipe_of("retrieval", [prepared / "coco"], source, changes=changes)
     assert config.image_size == 64
 
 
-def test_a_small_models_learning_rates_grow_as_its_own_was_above_the_papers(prepared, source, tmp_path):
+def test_a_small_models_learning_rates_grow_as_its_own_was_above_the_papers(
+        prepared, source, tmp_path):
     assert checkpoint.read_run(source)[0].lr == 1e-3 and preset("paper-4m").lr == 1e-4
     paper = preset("retrieval-coco")
     for lr, growth in ((1e-3, 10), (2e-5, 1)):                   # never below the paper's
@@ -195,33 +224,43 @@ def test_a_small_models_learning_rates_grow_as_its_own_was_above_the_papers(prep
         (run / "config.json").write_text(json.dumps(config))
         config = recipe_of("retrieval", [prepared / "coco"], run)
         for field in ("lr", "lr_start", "lr_end"):
-            assert getattr(config, field) == pytest.approx(growth * getattr(paper, field)), field
+            assert getattr(config, field) == pytest.approx(growth * getattr(paper,
+                                                                            field)), field
     config = recipe_of("retrieval", [prepared / "coco"], source, changes=("lr=0.5",))
     assert config.lr == 0.5
 
 
 @pytest.mark.parametrize("task, data, options, message", [
-    ("retreival", "coco", {}, r"no task 'retreival' .did you mean 'retrieval'..; there are retrieval, entailment"),
-    ("retrieval", "entailment", {}, "holds records of EntailmentRecord, and retrieval learns from Record: name a set"),
-    ("vqa", "vqa/trian", {}, "trian holds no prepared records|has no split 'trian'; there are train, test"),
+    ("retreival", "coco", {},
+     r"no task 'retreival' .did you mean 'retrieval'..; there are retrieval, entailment"),
+    ("retrieval", "entailment", {},
+     "holds records of EntailmentRecord, and retrieval learns from Record: name a set"),
+    ("vqa", "vqa/trian", {},
+     "trian holds no prepared records|has no split 'trian'; there are train, test"),
     ("vqa", "vqa", {"changes": ("image_depth=1",)},
      "image_depth=1: the model of .* has 2, which training cannot change"),
-    ("vqa", "vqa", {"changes": ("image_size=30",)}, "image_size=30 is not a multiple of patch_size=8")])
-def test_what_does_not_fit_together_is_said_before_training(task, data, options, message, prepared, source, tmp_path):
+    ("vqa", "vqa", {"changes": ("image_size=30",)},
+     "image_size=30 is not a multiple of patch_size=8")])
+def test_what_does_not_fit_together_is_said_before_training(
+        task, data, options, message, prepared, source, tmp_path):
     with pytest.raises(ValueError, match=message):
         finetune_on(task, [prepared / data], source, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_to_begin_from_must_fit_and_is_not_overwritten(prepared, source, tuned, tmp_path):
+def test_a_run_to_begin_from_must_fit_and_is_not_overwritten(
+        prepared, source, tuned, tmp_path):
     with pytest.raises(ValueError,
                        match="is a run of retrieval, and vqa begins from one of pretrain; name it with --from"):
         finetune_on("vqa", [prepared / "vqa"], tuned["retrieval"], tmp_path / "run")
-    with pytest.raises(ValueError, match="would be overwritten; choose another folder with --run"):
+    with pytest.raises(ValueError,
+                       match="would be overwritten; choose another folder with --run"):
         finetune_on("vqa", [prepared / "vqa"], source, source)
-    with pytest.raises(ValueError, match="question 70, 'what is red.', has no answer to learn from|no answer"):
+    with pytest.raises(ValueError,
+                       match="question 70, 'what is red.', has no answer to learn from|no answer"):
         secret = secretly(prepared, tmp_path)
-        finetune_on("vqa", [secret / "test"], source, tmp_path / "run", changes=QUICK, quiet=True)
+        finetune_on("vqa", [secret / "test"], source, tmp_path / "run", changes=QUICK,
+                    quiet=True)
 
 
 def secretly(prepared: Path, tmp_path: Path) -> Path:
@@ -269,7 +308,8 @@ def near(figure: float, values) -> bool:
 def test_entailment_counts_what_is_right(tuned, prepared, tmp_path):
     result, records, model, tokenizer = evaluated("entailment", tuned, prepared, tmp_path)
     answers = [model(*read(record, tokenizer)).argmax().item() for record in records]
-    labels = [("contradiction", "neutral", "entailment").index(record.label) for record in records]
+    labels = [("contradiction", "neutral", "entailment").index(record.label)
+              for record in records]
     assert len(set(answers)) > 1, "the check is blind"
     assert near(result["test"]["accuracy"], [a == b for a, b in zip(answers, labels)])
     assert result["counts"]["test"]["accuracy"] == 6
@@ -295,7 +335,8 @@ def test_vqa_writes_freely_and_answers_may_be_secret(tuned, prepared, tmp_path):
     for line, record in zip(submission, Records(secret, "test"), strict=True):
         batch = vqa.collate_questions([record], tokenizer, 32, 32).to("cpu")
         written, _ = vqa.generate(model, batch, tokenizer)
-        assert line == {"question_id": record.id, "answer": tokenizer.decode(written[0].tolist())}
+        assert line == {"question_id": record.id,
+                        "answer": tokenizer.decode(written[0].tolist())}
     result = evaluate_set(tuned["vqa"], prepared / "vqa", out=tmp_path / "out", free=True)
     assert result["counts"]["test"]["accuracy"] == 6
 
@@ -334,16 +375,18 @@ def test_a_run_records_what_it_was_trained_on_and_hands_it_on(prepared, tmp_path
 
 def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path):
     run = tmp_path / "run"
-    status, text = call("finetune", "vqa", *QUICK, "--data", prepared / "vqa", prepared / "vqa" / "test",
-                        "--from", source, "--run", run, "--quiet")
+    status, text = call("finetune", "vqa", *QUICK, "--data", prepared / "vqa",
+                        prepared / "vqa" / "test", "--from", source, "--run", run, "--quiet")
     assert status == 0 and f"next: minalbef evaluate {run} --data {prepared}/vqa/test" in text
     assert trained_on(run)["tuned"].keys() == {"vqa/test", "vqa/train"}
-    status, text = call("evaluate", run, "--data", prepared / "vqa" / "test", "--top", 2, "--tuned-on", "vqa")
+    status, text = call("evaluate", run, "--data", prepared / "vqa" / "test", "--top", 2,
+                        "--tuned-on", "vqa")
     result = json.loads((run / "vqa-test" / "report.json").read_text())
     assert status == 0
     assert "vqa on vqa/test, fine-tuned on vqa: trained on this very split" in text
     assert result["top"] == 2
-    assert result["command"].startswith("minalbef evaluate ") and (run / "vqa-test" / "vqa_result.json").exists()
+    assert result["command"].startswith("minalbef evaluate ")
+    assert (run / "vqa-test" / "vqa_result.json").exists()
     status, text = call("evaluate", run, "--data", prepared / "vqa" / "test", "--size", 0.5)
     assert status == 2
     assert "--size: of use on the embedded scenes alone; leave it out with --data" in text
@@ -381,9 +424,10 @@ def test_two_processes_do_what_one_does(task, tuned, prepared, monkeypatch):
 
 
 @pytest.mark.parametrize("name, words", [
-    ("retrieval-coco", 30), ("retrieval-flickr", 30), ("entailment", 30), ("nlvr2", 30), ("grounding", 30),
-    ("vqa", 24), ("nlvr2-assign", 24)])
-def test_texts_are_cut_at_thirty_words_and_at_25_pieces_where_the_original_does(name, words):
+    ("retrieval-coco", 30), ("retrieval-flickr", 30), ("entailment", 30), ("nlvr2", 30),
+    ("grounding", 30), ("vqa", 24), ("nlvr2-assign", 24)])
+def test_texts_are_cut_at_thirty_words_and_at_25_pieces_where_the_original_does(
+        name, words):
     """Its tokenizer cuts, [CLS] included, in VQA's training, text assignment and pretraining;
     else pre_caption does.
     """
@@ -394,7 +438,8 @@ def test_texts_are_cut_at_thirty_words_and_at_25_pieces_where_the_original_does(
     collate = TASKS[kind].collate
     record = {"vqa": vqa.VQARecord(picture, text, ("yes",), 0),
               "nlvr2": nlvr2.NLVR2Record((picture, picture), text, True, 0),
-              "entailment": EntailmentRecord(picture, text, 0, "neutral")}.get(kind, Record(picture, text, 0))
+              "entailment": EntailmentRecord(picture, text, 0,
+                                             "neutral")}.get(kind, Record(picture, text, 0))
     pieces = Tokenizer.train(["c", "a", "t", "yes"], 20)         # three pieces a word
     tokens = collate([record], pieces, 16, config.text_length).tokens[0]
     assert len(tokens) == 1 + (3 * words if words == 30 else words)
@@ -421,7 +466,8 @@ def test_each_epoch_is_evaluated_and_the_best_weights_are_a_run_of_their_own(
     caplog.set_level("INFO", "minalbef")
     data = with_validation / SETS[task]
     run = tmp_path / "run"
-    quick = ("image_size=32", "batch=3", "epochs=3", "epoch=6", "warmup_steps=1", "lr=0.05", "top=4")
+    quick = ("image_size=32", "batch=3", "epochs=3", "epoch=6", "warmup_steps=1", "lr=0.05",
+             "top=4")
     assert recipe_of(task, [data], source).validate_every == 1
     finetune_on(task, [data], source, run, changes=quick, quiet=True)
     rows = read_table(run / "validation.csv", ())
@@ -454,7 +500,8 @@ def test_r_mean_is_the_mean_of_six_recalls(tuned, prepared, tmp_path):
     """As the original's itm_eval has it, in which a direction's mean is of R@1, R@5 and R@10."""
     result, *_ = evaluated("retrieval", tuned, prepared, tmp_path, top=3)
     for way, figure in result["r_mean"].items():
-        recalls = [result["test"][f"{way}_{side}_r{k}"] for side in ("i2t", "t2i") for k in (1, 5, 10)]
+        recalls = [result["test"][f"{way}_{side}_r{k}"] for side in ("i2t", "t2i")
+                   for k in (1, 5, 10)]
         assert figure == pytest.approx(sum(recalls) / 6, abs=1e-4)
         assert f"{way + ' r mean':36} {100 * figure:6.2f}" in table(result)
     assert result["r_mean"].keys() == {"itc", "rerank", "rerank_plus"}
