@@ -38,7 +38,7 @@ def empty(folder: Path = Path("runs/own"), **changes) -> Diagnosis:
 
 # each finding alone
 
-@pytest.mark.parametrize("itc, itm, found", [
+@pytest.mark.parametrize("itc, itm, names", [
     (1.0, 0.2, []), (5.6, 0.2, ["ITC guesses"]),
     (1.0, GUESSING, ["ITM has learnt nothing yet"]), (1.0, GUESSING - 0.02, [])])
 def test_losses_at_the_level_of_guessing_are_named(tmp_path, itc, itm, names):

@@ -1,5 +1,6 @@
 """Five tasks on scenes, from a pretrained run to a report, in a size for tests."""
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -168,10 +169,9 @@ def test_groundings_map_is_chosen_on_validation_whatever_is_evaluated(monkeypatc
 
 
 def run(*arguments, folder: Path):
+    env = os.environ | {"PYTHONPATH": python_path(Path(__file__).parents[2])}
     return subprocess.run([sys.executable, "-m", "minalbef", *map(str, arguments)],
-                          capture_output=True,
-                          text=True, cwd=folder, env={**__import__("os").environ,
-                                                      "PYTHONPATH": python_path(Path(__file__).parents[2])})
+                          capture_output=True, text=True, cwd=folder, env=env)
 
 
 def test_the_command_trains_in_two_processes_and_evaluates(source, tmp_path):

@@ -66,6 +66,7 @@ def originals(folder: Path):
     for i, name in enumerate([*splits["train"], *splits["test"]]):
         picture(folder / "all" / name, i)
         picture(folder / "all" / "flickr30k-images" / f"{i}.jpg", i)
+    labels = "neutral entailment contradiction neutral entailment neutral".split()
     answers = []
     for i in range(5):
         answers.append([ANSWERS[i % 4]] * 2 + [ANSWERS[(i + 1) % 4]] * 8)
@@ -77,7 +78,7 @@ def originals(folder: Path):
         write(folder / "entailment" / f"ve_{split}.json", [
             {"image": str(i + 6 * (split == "test")), "sentence": f"the cat is {COLOURS[i]}",
              "label": label}
-            for i, label in enumerate("neutral entailment contradiction neutral entailment neutral".split())])
+            for i, label in enumerate(labels)])
         write(folder / "nlvr2" / f"nlvr_{split}.json", [
             {"images": [files[i], files[-1 - i]], "sentence": f"two dogs and {i // 2} cats",
              "label": str(i % 2 == 0)}
@@ -95,7 +96,8 @@ def originals(folder: Path):
              [2.0, 20.0, 40.0, 18.0], [0.0, 0.0, 30.0, 40.0]]
     refcoco(folder / "grounding", refs)
     write(folder / "grounding" / "instances.json", {
-        "images": [{"id": i, "file_name": Path(SEEN.format(i)).name, "height": 40, "width": 60} for i in range(1, 5)],
+        "images": [{"id": i, "file_name": Path(SEEN.format(i)).name, "height": 40, "width": 60}
+                   for i in range(1, 5)],
         "annotations": [{"id": 10 + i, "bbox": box} for i, box in enumerate(boxes)]})
     write(folder / "grounding" / "dets.json",
           {str(i): [[0, 0, 30, 40], [31, 9, 24, 26], [2, 2, 56, 36]] for i in range(1, 5)})
@@ -130,9 +132,8 @@ def tuned(prepared, source, tmp_path_factory) -> dict[str, Path]:
     runs = {}
     for task in TUNED:                           # text assignment comes before nlvr2
         runs[task] = tmp_path_factory.mktemp("tuned") / task
-        finetune_on(task, [prepared / SETS[task]], runs["text_assignment"] if task == "nlvr2"
-                    else source,
-                        runs[task], changes=QUICK, quiet=True)
+        start = runs["text_assignment"] if task == "nlvr2" else source
+        finetune_on(task, [prepared / SETS[task]], start, runs[task], changes=QUICK, quiet=True)
     return runs
 
 
@@ -154,8 +155,8 @@ def test_a_run_stopped_and_taken_up_again_ends_with_the_same_weights(
         finetune_on(*arguments, changes=QUICK, quiet=True)
     assert not (tmp_path / "run" / "model.safetensors").exists()
     finetune_on(*arguments, changes=QUICK, quiet=True)
-    for file in ("model.safetensors",
-                 "teacher.safetensors")[:1 if task == "text_assignment" else 2]:
+    files = ["model.safetensors", "teacher.safetensors"]
+    for file in files[:1 if task == "text_assignment" else 2]:
         weights = checkpoint.load_file(tmp_path / "run" / file)
         assert same_state(checkpoint.load_file(tuned[task] / file), weights)
     config, kind, _, weights = checkpoint.read_run(tuned[task])
@@ -175,9 +176,8 @@ def test_a_run_stopped_and_taken_up_again_ends_with_the_same_weights(
 
 @pytest.mark.parametrize("task, name",
                          [("retrieval", "retrieval-coco"), ("vqa", "vqa"), ("nlvr2", "nlvr2"),
-                                        ("text_assignment", "nlvr2-assign"),
-                          ("grounding", "grounding"),
-                                        ("entailment", "entailment")])
+                          ("text_assignment", "nlvr2-assign"), ("grounding", "grounding"),
+                          ("entailment", "entailment")])
 def test_the_recipe_is_the_papers_and_the_model_its_own(
         task, name, prepared, source, tmp_path):
     # as large as the paper's in pictures and batch
@@ -194,8 +194,8 @@ def test_the_recipe_is_the_papers_and_the_model_its_own(
     for field in ("image_width", "vocab_size", "positions", "queue_size", "embed_dim",
                   "dropout"):
         assert getattr(config, field) == getattr(base, field)
-    assert config.epoch == len(Records(data,
-                                       "train")) + len(Records(data, "test")), "two sets are one epoch"
+    number = len(Records(data, "train")) + len(Records(data, "test"))
+    assert config.epoch == number, "two sets are one epoch"
     changed = recipe_of(task, [data], large, "retrieval-flickr", ("epochs=1", "queue_size=8"))
     assert (changed.epochs, changed.lr, changed.queue_size) == (1, 1e-5, 8)
 
@@ -224,8 +224,8 @@ def test_a_small_models_learning_rates_grow_as_its_own_was_above_the_papers(
         (run / "config.json").write_text(json.dumps(config))
         config = recipe_of("retrieval", [prepared / "coco"], run)
         for field in ("lr", "lr_start", "lr_end"):
-            assert getattr(config, field) == pytest.approx(growth * getattr(paper,
-                                                                            field)), field
+            rate = growth * getattr(paper, field)
+            assert getattr(config, field) == pytest.approx(rate), field
     config = recipe_of("retrieval", [prepared / "coco"], source, changes=("lr=0.5",))
     assert config.lr == 0.5
 
@@ -436,10 +436,10 @@ def test_texts_are_cut_at_thirty_words_and_at_25_pieces_where_the_original_does(
     text = "cat " * 40
     kind = "text_assignment" if name == "nlvr2-assign" else name.partition("-")[0]
     collate = TASKS[kind].collate
-    record = {"vqa": vqa.VQARecord(picture, text, ("yes",), 0),
-              "nlvr2": nlvr2.NLVR2Record((picture, picture), text, True, 0),
-              "entailment": EntailmentRecord(picture, text, 0,
-                                             "neutral")}.get(kind, Record(picture, text, 0))
+    records = {"vqa": vqa.VQARecord(picture, text, ("yes",), 0),
+               "nlvr2": nlvr2.NLVR2Record((picture, picture), text, True, 0),
+               "entailment": EntailmentRecord(picture, text, 0, "neutral")}
+    record = records.get(kind, Record(picture, text, 0))
     pieces = Tokenizer.train(["c", "a", "t", "yes"], 20)         # three pieces a word
     tokens = collate([record], pieces, 16, config.text_length).tokens[0]
     assert len(tokens) == 1 + (3 * words if words == 30 else words)

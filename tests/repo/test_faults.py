@@ -140,14 +140,14 @@ DAMAGE = {
 HARMLESS = {"its last byte is missing", "a bit at 90%"}
 
 
-def refused_damage(path: Path, folder: Path, read) -> set[str]:
-    """The kinds of damage to a file that `read` refuses, naming its folder and the way out."""
+def refused_damage(path: Path, folder: Path, call) -> set[str]:
+    """The kinds of damage to a file that `call` refuses, naming its folder and the way out."""
     sound = path.read_bytes()
     refused = set()
     for kind, damage in DAMAGE.items():
         path.write_bytes(damage(sound))
         try:
-            read()
+            call()
         except (Refused, ValueError) as error:
             refused.add(kind)
             text = str(error)
@@ -174,10 +174,10 @@ TRAINING = (
 def test_a_damaged_file_of_a_run_that_goes_on_is_named_with_the_way_out(tmp_path, trained, name):
     run = shutil.copytree(trained, tmp_path / "run")
     sound = (run / name).read_bytes()
-    read = DAMAGE.keys() - refused_damage(run / name, run, lambda: train(run))
-    assert read <= HARMLESS
+    passed = DAMAGE.keys() - refused_damage(run / name, run, lambda: train(run))
+    assert passed <= HARMLESS
     if name == "state.pt":  # a zip, whose members' padding holds nothing
-        for kind in read:
+        for kind in passed:
             assert members(DAMAGE[kind](sound)) == members(sound), kind
 
 
@@ -220,15 +220,15 @@ PARTS = [
 ]
 
 
-@pytest.mark.parametrize("spoil, read, refusal", PARTS)
+@pytest.mark.parametrize("spoil, call, refusal", PARTS)
 def test_a_run_whose_parts_do_not_belong_together_is_refused(
-    tmp_path, trained, spoil, read, refusal
+    tmp_path, trained, spoil, call, refusal
 ):
     run = shutil.copytree(trained, tmp_path / "run")
     spoil(run)
     before = weights(run)
     with pytest.raises((Refused, ValueError), match=f"{run}.*{refusal}"):
-        read(run)
+        call(run)
     assert weights(run) == before
 
 

@@ -53,8 +53,8 @@ def boats(folder: Path) -> Path:
             noise = np.random.default_rng([i, count]).integers(0, 256, (8, 8, 3), np.uint8)
             Image.fromarray(noise).save(folder / "own" / split / f"{i}.png")
             (folder / "own" / split / f"{i}.txt").write_text(f"{LONG} number {i % 2}", encoding="utf-8")
-    made = call("prepare", "pairs", "--from", folder / "own", "--out", folder / "prepared")
-    assert not made.failed, made.text
+    outcome = call("prepare", "pairs", "--from", folder / "own", "--out", folder / "prepared")
+    assert not outcome.failed, outcome.text
     return folder / "prepared" / "pairs"
 
 
