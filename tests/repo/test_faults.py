@@ -1,4 +1,4 @@
-"""Fault injection: a full disk, damaged files, hostile records; in this process, which has torch at hand."""
+"""Fault injection: a full disk, damaged files, hostile records; in this process, with torch."""
 
 import io
 import json
@@ -233,7 +233,7 @@ def test_a_run_whose_parts_do_not_belong_together_is_refused(
 
 
 def test_a_set_that_was_prepared_again_is_not_trained_on_by_the_run_of_the_old_one(tmp_path):
-    """With a vocabulary whose size is capped, a corrected caption changes word ids and no setting."""
+    """With a vocabulary of capped size, a corrected caption changes word ids and no setting."""
     source = tmp_path / "in"
     source.mkdir()
     for i in range(40):
@@ -268,7 +268,7 @@ BOTH = ["--look", "--most-bad", "0.9"]
 
 
 def bad_images(folder: Path) -> dict[str, bytes]:
-    """Files that are called .jpg. One is a program for Ghostscript, which writes `ran` into the folder."""
+    """Files that are called .jpg. One is a program for Ghostscript: it writes `ran` here."""
     small = photo(0)
     bomb = photo(0, "PNG")
     program = (

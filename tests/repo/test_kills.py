@@ -1,4 +1,4 @@
-"""Killed, stopped and started twice: a run goes on from its last checkpoint and ends with the same bits."""
+"""Killed, stopped, started twice: a run goes on from its last checkpoint to the same bits."""
 
 import os
 import random
@@ -37,7 +37,7 @@ proc = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """(steps, processes, changes) -> what an undisturbed run keeps at its end."""
-    return cache(lambda *how: finish(tmp_path_factory.mktemp("reference") / "run", *how))
+    return cache(lambda *how: finish(tmp_path_factory.mktemp("whole") / "run", *how))
 
 
 @pytest.fixture

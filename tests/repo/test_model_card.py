@@ -1,4 +1,4 @@
-"""The card of the shipped model: written from its report, and its figures are those of the seed that it names."""
+"""The card of the shipped model: written from its report, with the figures of its seed."""
 
 import importlib.util
 import re

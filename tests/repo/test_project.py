@@ -11,11 +11,13 @@ import minalbef
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "minalbef"
-MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = {}
+for _path in sorted(PACKAGE.rglob("*.py")):
+    MODULES[".".join(_path.relative_to(PACKAGE).with_suffix("").parts)] = _path
 
 # Imports run down only: a room may import those before it. Within the core, files run from the smallest part up.
-ROOMS = ("core", "fast", "train", "evaluation", "tasks", "weights", "top", "scenes", "datasets", "viz", "recipes",
-         "bench", "cli")
+ROOMS = ("core", "fast", "train", "evaluation", "tasks", "weights", "top", "scenes", "datasets",
+         "viz", "recipes", "bench", "cli")
 CORE = """
 system.__init__ system.limits config system.settings presets fast.gelu system.modes system.distributed
 system.interrupt system.writing system.tokenizer layers masking losses ema feature_queue vision text system.encoders
@@ -26,7 +28,7 @@ LIBRARY = ROOMS[:ROOMS.index("top")]
 
 
 def room(module: str) -> str:
-    """The room that a module stands in; files at the top of the package are the core, the loop, or TOP."""
+    """The room that a module stands in; files at the package's top are core, the loop, or TOP."""
     if module in CORE:
         return "core"
     first, _, rest = module.partition(".")
@@ -79,7 +81,8 @@ def test_the_core_runs_from_the_smallest_part_up():
 def loaded_by(code: str) -> set[str]:
     """The modules that a fresh Python has loaded after `import minalbef` and some code."""
     code = f"import sys, minalbef; {code}; print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                         check=True)
     return set(run.stdout.split())
 
 
