@@ -59,6 +59,9 @@ def picture(path: Path, seed: int):
     Image.fromarray(noise).resize((60, 40), Image.Resampling.NEAREST).save(path, quality=95)
 
 
+LABELS = "neutral entailment contradiction neutral entailment neutral".split()
+
+
 def originals(folder: Path):
     """Six pictures to train on and six to be asked about, and each task's lists of them."""
     splits = {"train": list(map(SEEN.format, range(1, 7))),
@@ -66,7 +69,6 @@ def originals(folder: Path):
     for i, name in enumerate([*splits["train"], *splits["test"]]):
         picture(folder / "all" / name, i)
         picture(folder / "all" / "flickr30k-images" / f"{i}.jpg", i)
-    labels = "neutral entailment contradiction neutral entailment neutral".split()
     answers = []
     for i in range(5):
         answers.append([ANSWERS[i % 4]] * 2 + [ANSWERS[(i + 1) % 4]] * 8)
@@ -78,7 +80,7 @@ def originals(folder: Path):
         write(folder / "entailment" / f"ve_{split}.json", [
             {"image": str(i + 6 * (split == "test")), "sentence": f"the cat is {COLOURS[i]}",
              "label": label}
-            for i, label in enumerate(labels)])
+            for i, label in enumerate(LABELS)])
         write(folder / "nlvr2" / f"nlvr_{split}.json", [
             {"images": [files[i], files[-1 - i]], "sentence": f"two dogs and {i // 2} cats",
              "label": str(i % 2 == 0)}
