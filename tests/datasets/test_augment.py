@@ -1,5 +1,7 @@
 """augment: operations by hand, flips that mind left and right, all decided by the seed."""
 
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -59,7 +61,7 @@ def test_equalising_spreads_values_by_how_many_are_below():
     values.flat[200:255] = 20
     values.flat[255:] = 30
     result = plain(TEN["Equalize"](grey(values), 1))
-    assert [result.flat[i] for i in (0, 100, 200, 255)] == [0, 100, 200, 255]
+    assert result.flat[[0, 100, 200, 255]].tolist() == [0, 100, 200, 255]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -88,10 +90,10 @@ def test_a_crop_shows_at_least_the_share_asked_for_and_stays_inside():
     chance = np.random.default_rng(1)
     shares = []
     for _ in range(500):
-        left, top, right, bottom = crop_box(640, 480, 0.5, chance)
-        assert 0 <= left < right <= 640 and 0 <= top < bottom <= 480
-        assert 3 / 4 - 0.01 <= (right - left) / (bottom - top) <= 4 / 3 + 0.01
-        shares.append((right - left) * (bottom - top) / 640 / 480)
+        x0, y0, x1, y1 = crop_box(640, 480, 0.5, chance)
+        assert 0 <= x0 < x1 <= 640 and 0 <= y0 < y1 <= 480
+        assert 3 / 4 - 0.01 <= (x1 - x0) / (y1 - y0) <= 4 / 3 + 0.01
+        shares.append((x1 - x0) * (y1 - y0) / 640 / 480)
     assert 0.495 < min(shares) < 0.53 and 0.9 < max(shares) <= 1
 
 
@@ -116,13 +118,16 @@ def test_resizing_is_pils_but_for_rounding(width, height, size):
 def halves(
     record, monkeypatch, images=lambda result: [result.image], times=40
 ) -> set[tuple[bool, ...]]:
-    """Which pictures of it have been seen mirrored, those of one view together; the left half is white."""
+    """Which pictures of it are mirrored, those of one view together; the left half is white."""
     monkeypatch.setattr(photos, "rand_augment", lambda image, chance: image)
-    result = [images(view(record, 16, 1.0, 0, 0, number)) for number in range(times)]
-    assert all(
-        image.shape == (16, 16, 3) and image.dtype == np.uint8 for some in result for image in some
-    )
-    return {tuple(bool(image[8, 1, 0] < 128) for image in some) for some in result}
+    views = set()
+    for number in range(times):
+        sides = []
+        for image in images(view(record, 16, 1.0, 0, 0, number)):
+            assert image.shape == (16, 16, 3) and image.dtype == np.uint8
+            sides.append(bool(image[8, 1, 0] < 128))
+        views.add(tuple(sides))
+    return views
 
 
 def half() -> np.ndarray:
@@ -155,7 +160,7 @@ def test_two_pictures_are_flipped_apart_or_not_at_all(monkeypatch):
             NLVR2Record((half(), half()), text, True, 0), monkeypatch, lambda result: result.images
         )
 
-    assert pair("two dogs") == {(a, b) for a in (False, True) for b in (False, True)}
+    assert pair("two dogs") == set(itertools.product((False, True), repeat=2))
     assert pair("the left image shows a dog") == {(False, False)}
 
 
@@ -166,8 +171,8 @@ def test_a_view_depends_on_seed_epoch_and_number_alone():
     assert (view(record, 24, 0.5, 7, 2, 5).image == first.image).all()
     assert first.text == "a cat"
     assert first.id == 3
-    for other in ((8, 2, 5), (7, 3, 5), (7, 2, 6)):
-        assert (view(record, 24, 0.5, *other).image != first.image).any()
+    for numbers in ((8, 2, 5), (7, 3, 5), (7, 2, 6)):
+        assert (view(record, 24, 0.5, *numbers).image != first.image).any()
 
 
 def test_grounding_sees_the_whole_picture(monkeypatch):

@@ -170,10 +170,9 @@ def test_what_is_prepared_reads_back_as_it_was(name, here):
     account = prepare(name, here, here / "out", look=True)
     reader = choices.winoground if name == "winoground" else choices.single_image
     records = [*Records(here / "out" / name, "test")]
-    assert [
-        replace(record, images=tuple(image.path for image in record.images)) for record in records
-    ] == [replace(record, id=records[i].id) for i, record in enumerate(reader(here / file, here))]
-    for record in records:
+    for record, source in zip(records, reader(here / file, here), strict=True):
+        images = tuple(image.path for image in record.images)
+        assert replace(record, images=images) == replace(source, id=record.id)
         pair = len(record.images) == 2
         assert record.id == (
             photo_id("ex_0_img_0.png") if pair else content_hash(record.images[0].read())

@@ -20,6 +20,10 @@ with open(FOLDER / "captions.csv", newline="", encoding="utf-8") as table:
     ROWS = list(csv.DictReader(table))
 
 
+def rows_of(split: str) -> list[dict]:
+    return [row for row in ROWS if row["split"] == split]
+
+
 @pytest.fixture(scope="module")
 def make():
     """data/clipart/make.py, which is a script."""
@@ -43,8 +47,8 @@ def test_no_family_is_in_two_splits_and_a_hash_of_its_first_drawing_decides(make
     for row in ROWS:
         splits.setdefault(row["family"], set()).add(row["split"])
         assert row["file"].startswith(f"{row['split']}/")
-    for some in splits.values():
-        assert len(some) == 1
+    for names in splits.values():
+        assert len(names) == 1
     roots: dict[tuple[str, str], str] = {}
     for row in ROWS:
         root = row["author"], make.root_of(row["title"])
@@ -58,7 +62,7 @@ def test_only_drawings_of_the_public_domain_are_taken(make, tmp_path):
     svg = """<svg xmlns:rdf="r"><metadata><rdf:RDF xmlns:cc="c" xmlns:dc="d"><cc:Work><dc:title>a cat</dc:title>
     <dc:subject><rdf:Bag><rdf:li>pet</rdf:li></rdf:Bag></dc:subject><cc:license rdf:resource="{}"/></cc:Work></rdf:RDF>
     </metadata></svg>"""
-    for address, taken in (
+    for address, free in (
         ("http://web.resource.org/cc/PublicDomain", True),
         ("", False),
         ("http://creativecommons.org/licenses/publicdomain/", True),
@@ -67,7 +71,7 @@ def test_only_drawings_of_the_public_domain_are_taken(make, tmp_path):
         (tmp_path / "cat.svg").write_text(svg.format(address))
         drawing = make.read_drawing(tmp_path / "cat.svg", tmp_path)
         assert (drawing.title, drawing.keywords) == ("a cat", ["pet"])
-        assert (make.reason_to_skip(drawing) == "") == taken
+        assert (make.reason_to_skip(drawing) == "") == free
 
 
 # prepare clipart
@@ -77,11 +81,11 @@ def test_prepared_clip_art_has_all_drawings_which_open(prepared):
     folder, account = prepared
     for split in SPLITS:
         records = Records(folder, split)
-        drawings = [row for row in ROWS if row["split"] == split]
+        drawings = rows_of(split)
         assert len({record.id for record in records}) == len(drawings)
         assert open_image(records[0].image).size == (96, 96)
         assert f"{split}: {len(drawings):,} images" in account
         # a folder to search
         assert len(list((folder / "images" / split).iterdir())) == len(drawings)
-    assert len(Records(folder, "test")) == len([row for row in ROWS if row["split"] == "test"])
-    assert len(Records(folder, "train")) > 2 * len([row for row in ROWS if row["split"] == "train"])
+    assert len(Records(folder, "test")) == len(rows_of("test"))
+    assert len(Records(folder, "train")) > 2 * len(rows_of("train"))

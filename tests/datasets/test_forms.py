@@ -37,18 +37,20 @@ def pictures(folder, names=NAMES, first=0):
 
 
 def prepared(path) -> dict[str, list[tuple[str, str]]]:
-    """Prepare a folder of pairs: -> by split, the images' last folder with their names, and captions."""
+    """Prepare a folder of pairs: -> by split, images' last folder and name, and captions."""
     prepare("pairs", path, path.parent / "out")
     about = json.loads((path.parent / "out" / "pairs" / "about.json").read_text())
-    read = {}
+    pairs = {}
     for split in about["splits"]:
-        records = Records(path.parent / "out" / "pairs", split)
-        read[split] = [("/".join(one.image.source.path.parts[-2:]), one.text) for one in records]
-    return read
+        pairs[split] = []
+        for record in Records(path.parent / "out" / "pairs", split):
+            name = "/".join(record.image.source.path.parts[-2:])
+            pairs[split].append((name, record.text))
+    return pairs
 
 
-def everything(read: dict) -> list:
-    return sorted(pair for split in read.values() for pair in split)
+def texts(pairs: list[tuple[str, str]]) -> list[str]:
+    return [text for _, text in pairs]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_the_tables_of_flickr_kaggle_open_clip_and_hugging_face_are_found_with_t
         for name, caption in zip(NAMES, CAPTIONS)
         for _ in range(times)
     ]
-    assert everything(prepared(tmp_path / "in")) == sorted(expected)
+    assert sorted(sum(prepared(tmp_path / "in").values(), [])) == sorted(expected)
 
 
 @pytest.mark.parametrize("form", ["open_clip", "imagefolder"])
@@ -88,11 +90,11 @@ def test_tables_that_are_named_by_their_splits_are_read_together(tmp_path, form)
         pictures(source / "val", ["0.jpg"], 3)
         write(source / "train" / "metadata.jsonl", json_lines(["0.jpg", "1.jpg", "2.jpg"]))
         write(source / "val" / "metadata.jsonl", json_lines(["0.jpg"], 3))
-    read = prepared(source)
-    assert [text for _, text in read["train"]] == CAPTIONS[:3]
-    assert [text for _, text in read["validation"]] == CAPTIONS[3:]
-    assert "test" not in read
-    assert form == "open_clip" or read["validation"][0][0] == "val/0.jpg"
+    pairs = prepared(source)
+    assert texts(pairs["train"]) == CAPTIONS[:3]
+    assert texts(pairs["validation"]) == CAPTIONS[3:]
+    assert "test" not in pairs
+    assert form == "open_clip" or pairs["validation"][0][0] == "val/0.jpg"
 
 
 def test_folders_of_images_are_captions_by_their_names(tmp_path, caplog):
@@ -101,9 +103,9 @@ def test_folders_of_images_are_captions_by_their_names(tmp_path, caplog):
         pictures(tmp_path / "in" / folder, ["0.jpg"], i)
     pictures(tmp_path / "in", ["alone.jpg"], 9)
     write(tmp_path / "in" / "README.txt", "what it is")
-    read = prepared(tmp_path / "in")
-    assert sorted(text for _, text in read["train"]) == ["Bus", "golden retriever"]
-    assert sorted(text for _, text in read["validation"]) == ["Bus", "tabby cat"]
+    pairs = prepared(tmp_path / "in")
+    assert sorted(texts(pairs["train"])) == ["Bus", "golden retriever"]
+    assert sorted(texts(pairs["validation"])) == ["Bus", "tabby cat"]
     assert "names of the images' 3 folders, 'Bus', 'golden retriever', 'tabby cat'" in caplog.text
     assert (
         "alone.jpg is in no folder whose name is a caption"

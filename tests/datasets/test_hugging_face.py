@@ -13,7 +13,7 @@ from minalbef.cli.main import main
 from minalbef.datasets.hugging_face import open_dataset
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records, read_about
-from miniature_sets import jpeg, write
+from miniature_sets import jpeg, texts_of, write
 
 
 @pytest.fixture
@@ -27,15 +27,16 @@ def make(datasets, count=20, first=0, **columns):
     images = [
         Image.fromarray(np.full((6, 8 + first + i, 3), 8 * i, np.uint8)) for i in range(count)
     ]
-    features = {"picture": datasets.Image()} | {name: kind for name, (kind, _) in columns.items()}
-    values = {name: [value(i) for i in range(count)] for name, (_, value) in columns.items()}
-    return datasets.Dataset.from_dict(
-        {"picture": images} | values, features=datasets.Features(features)
-    )
+    features = {"picture": datasets.Image()}
+    values = {"picture": images}
+    for name, (kind, value) in columns.items():
+        features[name] = kind
+        values[name] = list(map(value, range(count)))
+    return datasets.Dataset.from_dict(values, features=datasets.Features(features))
 
 
 def texts(out, split="train") -> list[str]:
-    return [record.text for record in Records(out / "pairs", split)]
+    return texts_of(Records(out / "pairs", split))
 
 
 def test_a_saved_dataset_is_prepared_with_files_for_its_images_and_samples_first(
@@ -59,7 +60,7 @@ def test_a_saved_dataset_is_prepared_with_files_for_its_images_and_samples_first
     records = []
     for split in read_about(tmp_path / "pairs")["splits"]:
         records += Records(tmp_path / "pairs", split)
-    assert sorted(record.text for record in records) == sorted(f"a thing {i}" for i in range(20))
+    assert sorted(texts_of(records)) == sorted(map("a thing {}".format, range(20)))
     for record in records:
         number = int(record.text.split()[-1])
         with Image.open(record.image.source) as image:
@@ -93,7 +94,8 @@ def test_an_imagefolder_is_read_and_the_name_of_a_class_is_a_caption(
     make(datasets, 30, fine=(classes, lambda i: i % 2)).save_to_disk(tmp_path / "classes")
     prepare("pairs", f"hf-dataset://{tmp_path}/classes", tmp_path / "out")
     assert set(texts(tmp_path / "out")) == {"golden retriever", "bus"}
-    keys = {(record.text, record.match_key) for record in Records(tmp_path / "out" / "pairs", "train")}
+    records = Records(tmp_path / "out" / "pairs", "train")
+    keys = {(record.text, record.match_key) for record in records}
     assert len(keys) == 2, "all images of a class match its name"
 
 

@@ -52,8 +52,8 @@ def test_unknown_columns_are_listed_and_can_be_named(tmp_path, caplog):
     with pytest.raises(ValueError, match="and no column 'worte'"):
         prepare("pairs", tmp_path, tmp_path / "out", columns=Columns("bild", "worte"))
     prepare("pairs", tmp_path, tmp_path / "out", columns=Columns("bild", "wort"), most_bad=1)
-    said = "captions from photos.csv, separated by ',': images from 'bild', captions from 'wort'"
-    assert said in caplog.text
+    says = "captions from photos.csv, separated by ',': images from 'bild', captions from 'wort'"
+    assert says in caplog.text
     with pytest.raises(ValueError, match="coco has its format; leave --image-column"):
         prepare("coco", tmp_path, tmp_path / "out", columns=Columns("bild"))
 

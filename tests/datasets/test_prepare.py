@@ -14,7 +14,7 @@ from minalbef.datasets import public
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records, open_records
 from minalbef.system.images import content_hash
-from miniature_sets import TRAIN, VAL, coco, jpeg, refcoco, write
+from miniature_sets import TRAIN, VAL, coco, jpeg, refcoco, texts_of, write
 
 GROUNDING_TEST = "refcoco+_test.json"
 
@@ -38,7 +38,7 @@ def test_own_pictures_are_read_with_a_table_or_text_files_and_split_by_their_con
     shutil.copy(tmp_path / "in" / "more" / "00.jpg", tmp_path / "in" / "more" / "39.jpg")
     rows = [(f"more/{name}", f"a cat {word}") for name in names for word in ("one", "two")]
     text = {
-        ".csv": "file,caption\n" + "\n".join(f"{file},{caption}" for file, caption in rows),
+        ".csv": "file,caption\n" + "\n".join(map(",".join, rows)),
         ".tsv": "caption\tfile\n" + "\n".join(f"{caption}\t{file}" for file, caption in rows),
         ".jsonl": "\n".join(
             json.dumps({"image": file, "caption": caption}) for file, caption in rows
@@ -52,15 +52,15 @@ def test_own_pictures_are_read_with_a_table_or_text_files_and_split_by_their_con
                 "a cat one\n\na cat two\n"
             )
     account = prepare("pairs", tmp_path / "in", tmp_path / "out")
-    read = {
-        split: list(Records(tmp_path / "out" / "pairs", split))
-        for split in ("train", "validation", "test")
-    }
-    assert sum(map(len, read.values())) == 80
-    assert len(read["train"]) > 44
-    assert read["test"]
+    records = {}
+    ids = {}
+    for split in ("train", "validation", "test"):
+        records[split] = list(Records(tmp_path / "out" / "pairs", split))
+        ids[split] = {record.id for record in records[split]}
+    assert sum(map(len, records.values())) == 80
+    assert len(records["train"]) > 44
+    assert records["test"]
     assert "train: " in account
-    ids = {split: {record.id for record in some} for split, some in read.items()}
     # a copy has its picture's id
     assert not ids["train"] & ids["test"] and sum(map(len, ids.values())) == 39
     assert open_records("retrieval", [tmp_path / "out" / "pairs"])[0].text.startswith("a cat")
@@ -72,10 +72,10 @@ def test_what_is_written_is_read_back_by_number(here):
     account = prepare("coco", source, out)
     records = Records(out / "coco", "train")
     assert len(records) == 2 and records[-1] == records[1]
-    assert [record.text for record in records] == ["a cat", "un café"]
+    assert texts_of(records) == ["a cat", "un café"]
     assert records[0].image.path == source / TRAIN
     assert records[0].id == content_hash((source / TRAIN).read_bytes())
-    assert [record.text for record in Records(out / "coco", "test")] == ["two dogs", "a cat"]
+    assert texts_of(Records(out / "coco", "test")) == ["two dogs", "a cat"]
     with pytest.raises(IndexError):
         records[2]
     assert "train: 1 images of 113,000 (0.0%), 2 records of 567,000 (0.0%)" in account
@@ -117,21 +117,23 @@ def test_a_prepare_that_fails_or_is_killed_leaves_the_old_set_as_it_was(
     prepare("coco", source, out)
     coco(
         source,
-        coco_train=[{"image": TRAIN, "caption": text} for text in ("a dog", "un thé")],
+        coco_train=[
+            {"image": TRAIN, "caption": "a dog"}, {"image": TRAIN, "caption": "un thé"},
+        ],
         coco_test=[{"image": VAL, "caption": ["two cats", "a dog"]}],
     )
-    name, wanted = MOMENTS[moment]
+    name, turn = MOMENTS[moment]
     target, _, name = f"minalbef.datasets.prepare.{name}".rpartition(".")
     real = getattr(pkgutil.resolve_name(target), name)
     calls = []
 
-    def stop(*given, **named):
+    def stop(*args, **named):
         calls.append(name)
-        if len(calls) == wanted:
+        if len(calls) == turn:
             if killed:
                 os.kill(os.getpid(), signal.SIGKILL)
             raise KeyboardInterrupt
-        return real(*given, **named)
+        return real(*args, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(f"{target}.{name}", stop)
@@ -146,9 +148,7 @@ def test_a_prepare_that_fails_or_is_killed_leaves_the_old_set_as_it_was(
                 prepare("coco", source, out, look=True)
 
     def texts():
-        return [
-            record.text for split in ("train", "test") for record in Records(out / "coco", split)
-        ]
+        return texts_of(Records(out / "coco", "train")) + texts_of(Records(out / "coco", "test"))
 
     assert texts() == ["a cat", "un café", "two dogs", "a cat"]
     prepare("coco", source, out)

@@ -13,7 +13,7 @@ from minalbef.datasets.readers import captions, karpathy, photo_id
 from minalbef.evaluation.answers import accuracy
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.vqa import collate
-from miniature_sets import TRAIN, VAL, jpeg, read_all, refcoco, write
+from miniature_sets import TRAIN, VAL, jpeg, read_all, refcoco, texts_of, write
 
 # files of JSON
 
@@ -63,12 +63,11 @@ def test_pictures_are_found_below_the_folder_whatever_the_lists_maker_had_before
         ],
     )
     jpeg(tmp_path / "a" / "flickr30k-images" / "7.jpg")  # another album's, of the same name
-    images_found = [
-        record.image for record in captions(path, [tmp_path / "a", tmp_path / "b"], album="vg")
-    ]
-    assert images_found == [tmp_path / "b" / "VG_100K_2" / "7.jpg", tmp_path / "a" / TRAIN]
+    first, second = captions(path, [tmp_path / "a", tmp_path / "b"], album="vg")
+    assert first.image == tmp_path / "b" / "VG_100K_2" / "7.jpg"
+    assert second.image == tmp_path / "a" / TRAIN
     # root=None looks for nothing
-    assert [str(record.image) for record in captions(path)][1] == f"/export/coco/images/{TRAIN}"
+    assert str(list(captions(path))[1].image) == f"/export/coco/images/{TRAIN}"
 
 
 def test_a_photograph_has_one_number_in_all_sets(tmp_path):
@@ -100,10 +99,12 @@ def test_a_photograph_has_one_number_in_all_sets(tmp_path):
 def test_a_smaller_share_of_the_photographs_is_part_of_a_larger_one():
     photos = [photo_id(f"COCO_train2014_{i:012d}.jpg") for i in range(4000)]
     shares = (0.01, 0.1, 0.3, 0.7, 1.0)
-    chosen = [{photo for photo in photos if readers.in_share(photo, share)} for share in shares]
-    for share, fewer, more in zip(shares, chosen, chosen[1:]):
+    parts = []
+    for share in shares:
+        parts.append({photo for photo in photos if readers.in_share(photo, share)})
+    for share, fewer, more in zip(shares, parts, parts[1:]):
         assert fewer < more and abs(len(fewer) / 4000 - share) < 0.025
-    assert chosen[-1] == set(photos)
+    assert parts[-1] == set(photos)
 
 
 def test_karpathy_splits_and_restval(tmp_path):
@@ -125,11 +126,10 @@ def test_karpathy_splits_and_restval(tmp_path):
         entry("COCO_val2014_000000000004.jpg", "val", 1, "again"),
     ]
     path = write(tmp_path / "dataset_coco.json", {"images": images, "dataset": "coco"})
-    texts = {
-        split: [record.text for record in read_all(karpathy, path, root=tmp_path, split=split)[0]]
-        for split in ("train", "val", "test")
-    }
-    assert texts == {"train": ["three", "four"], "val": ["again"], "test": ["one", "two"]}
+    splits = {"train": ["three", "four"], "val": ["again"], "test": ["one", "two"]}
+    for split, texts in splits.items():
+        records, _, _ = read_all(karpathy, path, root=tmp_path, split=split)
+        assert texts_of(records) == texts
 
 
 def test_cocos_own_captions_come_with_their_pictures_number(tmp_path):
@@ -140,16 +140,16 @@ def test_cocos_own_captions_come_with_their_pictures_number(tmp_path):
     for name in names.values():
         jpeg(tmp_path / "images" / name)
     images = [{"id": number, "file_name": name.partition("/")[2]} for number, name in names.items()]
-    said = [(57870, "a cat"), (139, "a dog"), (57870, "the cat"), (139, "?")]
+    texts = [(57870, "a cat"), (139, "a dog"), (57870, "the cat"), (139, "?")]
     annotations = [
-        {"image_id": number, "id": i, "caption": text} for i, (number, text) in enumerate(said)
+        {"image_id": number, "id": i, "caption": text} for i, (number, text) in enumerate(texts)
     ]
     more = [{"id": 7, "file_name": "COCO_train2014_000000000007.jpg"}, {"id": 139, "file_name": ""}]
     path = write(
         tmp_path / "captions_train2014.json", {"images": images + more, "annotations": annotations}
     )
     records, counts, _ = read_all(readers.coco_captions, path, root=tmp_path)
-    assert [record.text for record in records] == ["a cat", "the cat", "a dog"], "by picture"
+    assert texts_of(records) == ["a cat", "the cat", "a dog"], "by picture"
     assert records[0].id == records[1].id == photo_id(TRAIN) != records[2].id
     assert records[0].image == tmp_path / "images" / TRAIN
     assert counts == {"no words": 2, "missing image": 2}
@@ -157,15 +157,15 @@ def test_cocos_own_captions_come_with_their_pictures_number(tmp_path):
 
 def test_flickrs_table_has_its_splits(tmp_path):
     lines = ["raw,sentids,split,filename,img_id"]
-    said = [("train", ["Two men, talking", 'a "dog"']), ("test", ["A cat"])]
-    for number, (split, texts) in enumerate(said):
+    rows = [("train", ["Two men, talking", 'a "dog"']), ("test", ["A cat"])]
+    for number, (split, texts) in enumerate(rows):
         jpeg(tmp_path / "flickr30k-images" / f"{number}.jpg")
         cell = json.dumps(texts).replace('"', '""')
         lines.append(f'"{cell}","[0, 1]",{split},{number}.jpg,{number}')
     lines.append("not JSON,[],train,0.jpg,0")
     path = write(tmp_path / "flickr_annotations_30k.csv", "\n".join(lines))
     records, counts, _ = read_all(readers.flickr_table, path, root=tmp_path)
-    assert [record.text for record in records] == ["Two men, talking", 'a "dog"']
+    assert texts_of(records) == ["Two men, talking", 'a "dog"']
     assert counts == {"malformed": 1} and records[0].id == photo_id("0.jpg", "flickr")
     (test,) = readers.flickr_table(path, tmp_path, split="test")
     assert test.text == "A cat"
@@ -176,14 +176,14 @@ def test_flickrs_table_has_its_splits(tmp_path):
 
 def test_entailment_in_both_forms(tmp_path):
     jpeg(tmp_path / "flickr30k-images" / "3393.jpg", mode="L")
-    ours = write(
+    original = write(
         tmp_path / "ve_train.json",
         [
             {"image": "3393", "sentence": "A dog", "label": "neutral"},
             {"image": 3393, "sentence": "B", "label": "entailment"},
         ],
     )
-    theirs = write(
+    official = write(
         tmp_path / "snli_ve_train.jsonl",
         [
             {
@@ -193,11 +193,9 @@ def test_entailment_in_both_forms(tmp_path):
             {"Flickr30K_ID": "3393", "sentence2": "B", "gold_label": "entailment"},
         ],
     )
-    assert list(public.entailment(ours, tmp_path)) == list(public.entailment(theirs, tmp_path))
-    assert [record.label for record in public.entailment(ours, tmp_path)] == [
-        "neutral",
-        "entailment",
-    ]
+    records = list(public.entailment(original, tmp_path))
+    assert records == list(public.entailment(official, tmp_path))
+    assert [record.label for record in records] == ["neutral", "entailment"]
 
 
 # questions
@@ -208,10 +206,10 @@ QUESTIONS = [
 ]
 
 
-def answers(*given):
+def answers(*words):
     return [
-        {"answer": one, "answer_confidence": "yes", "answer_id": i + 1}
-        for i, one in enumerate(given)
+        {"answer": word, "answer_confidence": "yes", "answer_id": i + 1}
+        for i, word in enumerate(words)
     ]
 
 
@@ -229,12 +227,13 @@ def test_the_originals_questions_carry_answers_and_trust(tmp_path):
         },
     ]
     records = list(public.vqa(write(tmp_path / "vqa_train.json", entries), tmp_path))
-    assert [(record.answers, record.trust, record.dataset) for record in records] == [
-        (("net", "net", "nets"), 1.0, "vqa"),
-        (("on the wall",), 0.5, "vg"),
-    ]
+    first, second = records
+    assert first.answers == ("net", "net", "nets")
+    assert (first.trust, first.dataset) == (1.0, "vqa")
+    assert second.answers == ("on the wall",)
+    assert (second.trust, second.dataset) == (0.5, "vg")
     batch = collate(records, Tokenizer.train(["what where net nets on the wall"], 64), 16)
-    assert [round(weight, 4) for weight in batch.weights.tolist()] == [0.6667, 0.3333, 0.5]
+    assert batch.weights.tolist() == pytest.approx([0.6667, 0.3333, 0.5], abs=5e-5)
     assert batch.image.shape == (2, 3, 16, 16)
 
 
@@ -253,39 +252,41 @@ def test_official_questions_and_annotations_are_joined_for_scoring(tmp_path):
             ],
         },
     )
-    records = list(public.vqa_official(questions, annotations))
-    assert [(record.id, set(record.answers)) for record in records] == [
-        (578700, {"cat"}),
-        (578701, {"2", "3"}),
-    ]
-    assert str(records[0].image) == "val2014/COCO_val2014_000000057870.jpg"
-    assert accuracy("two", records[1].answers) == 1
-    assert 0 < accuracy("3", records[1].answers) < 0.5
+    first, second = public.vqa_official(questions, annotations)
+    assert first.id == 578700 and set(first.answers) == {"cat"}
+    assert second.id == 578701 and set(second.answers) == {"2", "3"}
+    assert str(first.image) == "val2014/COCO_val2014_000000057870.jpg"
+    assert accuracy("two", second.answers) == 1
+    assert 0 < accuracy("3", second.answers) < 0.5
 
 
 # pairs
+
+
+def pair(stem: str) -> list[str]:
+    return [f"{stem}-img0.png", f"{stem}-img1.png"]
 
 
 def test_pairs_in_both_forms(tmp_path):
     for i in (0, 1):
         jpeg(tmp_path / "images" / "train" / "77" / f"train-10171-0-img{i}.png")
         jpeg(tmp_path / "dev" / f"dev-850-0-img{i}.png")
-    ours = write(
+    original = write(
         tmp_path / "nlvr_train.json",
         [
             {
-                "images": [f"train/77/train-10171-0-img{i}.png" for i in (0, 1)],
+                "images": pair("train/77/train-10171-0"),
                 "sentence": "Two dogs.",
                 "label": "True",
             },
             {
-                "images": [f"dev/dev-850-0-img{i}.png" for i in (0, 1)],
+                "images": pair("dev/dev-850-0"),
                 "sentence": "Two dogs.",
                 "label": "False",
             },
         ],
     )
-    theirs = write(
+    official = write(
         tmp_path / "train.json",
         "\n".join(
             map(
@@ -300,34 +301,30 @@ def test_pairs_in_both_forms(tmp_path):
             )
         ),
     )
-    records = list(public.nlvr2(ours, tmp_path))
-    assert records == [
-        replace(record, id=own.id) for record, own in zip(public.nlvr2(theirs, tmp_path), records)
-    ]
-    assert [record.true for record in records] == [True, False]
-    assert records[0].images[0] != records[0].images[1]
+    first, second = public.nlvr2(original, tmp_path)
+    for record, copy in zip((first, second), public.nlvr2(official, tmp_path), strict=True):
+        assert replace(copy, id=record.id) == record
+    assert (first.true, second.true) == (True, False)
+    assert first.images[0] != first.images[1]
 
 
 def test_a_statement_is_its_set_and_sentence_as_in_the_official_consistency(tmp_path):
-    """The official script drops the identifier's third field, the pair: dev-850-0-1 and dev-850-3-1 are the same."""
-    said = {
+    """The official script drops the identifier's third field, the pair:
+    dev-850-0-1 and dev-850-3-1 are the same.
+    """
+    statements = {
         "dev-850-0-0": "Two dogs.", "dev-850-1-0": "Two dogs.", "dev-850-1-1": "A cat.",
         "dev-7-0-0": "Two dogs.",
     }
-    theirs = [
-        {"identifier": name, "sentence": text, "label": "True"} for name, text in said.items()
-    ]
-    ours = [
-        {
-            "images": [f"dev/{name[:-2]}-img{i}.png" for i in (0, 1)],
-            "sentence": text,
-            "label": "True",
-        }
-        for name, text in said.items()
-    ]
-    for entries in (theirs, ours):
+    official = []
+    original = []
+    for name, text in statements.items():
+        rest = {"sentence": text, "label": "True"}
+        official.append({"identifier": name} | rest)
+        original.append({"images": pair(f"dev/{name[:-2]}")} | rest)
+    for entries in (official, original):
         ids = [record.id for record in public.nlvr2(write(tmp_path / "dev.json", entries))]
-        assert [ids.index(id) for id in ids] == [0, 0, 2, 3]
+        assert list(map(ids.index, ids)) == [0, 0, 2, 3]
 
 
 # boxes

@@ -25,6 +25,7 @@ from miniature_sets import (
     photo,
     read_all,
     tar,
+    texts_of,
 )
 
 
@@ -42,7 +43,7 @@ def place(path, key: str) -> tuple[int, int]:
 def test_img2datasets_shards_give_pictures_that_open_from_within_the_tar(tmp_path, format):
     tars = img2dataset(tmp_path, *SIZES, format=format)
     records, counts, _ = read_all(shards, tars[2])
-    assert [record.text for record in records] == [f"a three {word}" for word in WORDS[:7]]
+    assert texts_of(records) == [f"a three {word}" for word in WORDS[:7]]
     assert counts == {}
     assert records[4].image.read() == photo(204)
     assert records[4].id == photo_id("https://x.org/2/4.jpg")
@@ -60,15 +61,17 @@ HOSTILE = {  # what a sample has instead, and the kind of fault that it is
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_sample_is_counted_and_the_others_are_read(tmp_path, name):
     change, kind = HOSTILE[name]
-    samples = [{"jpg": photo(i), "txt": b"a cat"} | (change if i == 1 else {}) for i in range(3)]
-    files = {
-        f"../../{i}.{ending}": sample[ending]
-        for i, sample in enumerate(samples)
-        for ending in sample
-    }
-    members = {name: content for name, content in files.items() if content}
+    members = {}
+    for i in range(3):
+        sample = {"jpg": photo(i), "txt": b"a cat"}
+        if i == 1:
+            sample |= change
+        for ending, content in sample.items():
+            if content:
+                members[f"../../{i}.{ending}"] = content
     records, counts, faults = read_all(shards, tar(tmp_path / "0.tar", members))
-    assert [record.image.read() for record in records] == [photo(0), photo(2)]
+    first, last = records
+    assert (first.image.read(), last.image.read()) == (photo(0), photo(2))
     assert counts == {kind: 1}
     assert len(faults[kind]) < 700
 
@@ -116,36 +119,34 @@ def batches(here, batch: int = 6, **options) -> RecordBatches:
 def test_any_ranks_and_workers_show_each_picture_once_an_epoch_and_resume_at_any_step(
     prepared, monkeypatch, world, workers
 ):
-    undamaged, steps, seen, texts = (
-        batches(prepared), 7, [], Counter(),
-    )  # 42 rows: three epochs of 13 and a bit
-    expected = [undamaged(step) for step in range(steps)]
+    steps = range(7)  # 42 rows: three epochs of 13 and a bit
+    expected = list(map(batches(prepared), steps))
     monkeypatch.setattr(distributed, "world", lambda: world)
     parts = []
     for rank in range(world):
         monkeypatch.setattr(distributed, "rank", lambda: rank)
         straight = batches(prepared, workers=workers)
-        parts.append([straight(step) for step in range(steps)])
-        for step in range(steps):
-            assert same_state(
-                vars(batches(prepared, workers=workers)(step)), vars(parts[-1][step])
-            ), f"resumed at {step}"
-    for step in range(steps):
-        share = [part[step] for part in parts]
-        assert {len(batch.ids) for batch in share} == {6 // world}
-        assert torch.equal(torch.cat([batch.image for batch in share]), expected[step].image)
-        seen += torch.cat([batch.ids for batch in share]).tolist()
-    epochs = [seen[i : i + 13] for i in (0, 13, 26)]
+        parts.append(list(map(straight, steps)))
+        for step in steps:
+            again = batches(prepared, workers=workers)(step)
+            assert same_state(vars(again), vars(parts[-1][step])), f"resumed at {step}"
+    ids = []
+    for step in steps:
+        images = []
+        for part in parts:
+            assert len(part[step].ids) == 6 // world
+            images.append(part[step].image)
+            ids += part[step].ids.tolist()
+        assert torch.equal(torch.cat(images), expected[step].image)
+    epochs = [ids[i : i + 13] for i in (0, 13, 26)]
     for epoch in epochs:
         assert len(set(epoch)) == 13
     assert epochs[0] != epochs[1] != epochs[2]
-    known = {record.id: record.text for record in Records(prepared / "out" / "shards", "train")}
-    assert set(known) == set(seen), "all shards are shown"
-    texts.update(known[i].split()[1] for i in epochs[0])
-    assert texts == {"one": 5, "two": 1, "three": 7}
-    assert [known[i].split()[1] for i in epochs[0]] != sorted(
-        known[i].split()[1] for i in epochs[0]
-    ), "shards are mixed"
+    texts = {record.id: record.text for record in Records(prepared / "out" / "shards", "train")}
+    assert set(texts) == set(ids), "all shards are shown"
+    words = [texts[i].split()[1] for i in epochs[0]]
+    assert Counter(words) == {"one": 5, "two": 1, "three": 7}
+    assert words != sorted(words), "shards are mixed"
 
 
 def overwrite(path, key: str, make) -> None:

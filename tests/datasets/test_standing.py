@@ -21,27 +21,29 @@ def folders(tmp_path):
 def test_a_strangers_set_cannot_have_files_outside_its_folder_deleted(folders, tmp_path):
     source, out = folders
     coco(source)
-    mine = [tmp_path / "out" / f"mine{ending}" for ending in (".jsonl", ".npy", ".photos.npy")]
+    files = [tmp_path / "out" / f"mine{ending}" for ending in (".jsonl", ".npy", ".photos.npy")]
     for hostile in (
         {"train": {"kind": "Record", "file": "../mine"}},
         {"../mine": {"kind": "Record"}},
         {"train": {"kind": "Record", "file": str(tmp_path / "out" / "mine")}},
     ):
         (out / "coco").mkdir(parents=True, exist_ok=True)
-        for path in mine:
+        for path in files:
             path.write_text("precious")
         write(out / "coco" / "about.json", {"set": "coco", "root": "/", "splits": hostile})
         prepare("coco", source, out)
-        assert all(path.read_text() == "precious" for path in mine)
+        for path in files:
+            assert path.read_text() == "precious"
         assert len(Records(out / "coco", "train")) == 2
 
 
 def test_two_processes_that_prepare_one_set_do_not_mix(folders, monkeypatch):
     source, out = folders
     coco(source)
-    (ready, tell), (wait, go) = os.pipe(), os.pipe()
+    ready, tell = os.pipe()
+    wait, go = os.pipe()
 
-    def open_slowly(*given):
+    def open_slowly(*args):
         os.write(tell, b"x")
         os.read(wait, 1)
 

@@ -94,36 +94,36 @@ def pixels_in_training(records, run: Run, monkeypatch) -> torch.Tensor:
 
 def pixels_in_evaluation(records, run: Run, monkeypatch) -> torch.Tensor:
     """What evaluation gives the image encoder, by number."""
-    seen = []
+    images = []
     encode = run.model.encode_image
     with monkeypatch.context() as patch:
-        patch.setattr(run.model, "encode_image", lambda image: seen.append(image) or encode(image))
+        patch.setattr(
+            run.model, "encode_image", lambda image: images.append(image) or encode(image)
+        )
         retrieval.evaluate_retrieval(run.model, run.tokenizer, records, How(batch=2, quiet=True))
-    return torch.cat(seen)
+    return torch.cat(images)
 
 
 def run_with(upright: bool, tmp_path) -> Run:
     """An untrained run with a folder, whose pictures are opened so."""
-    one = untrained()
-    config = replace(one.config, upright=upright)
-    checkpoint.save(tmp_path / f"run-{upright}", finetune.at_size(one.model, config), one.tokenizer)
-    return load(tmp_path / f"run-{upright}")
+    run = untrained()
+    config = replace(run.config, upright=upright)
+    folder = tmp_path / f"run-{upright}"
+    checkpoint.save(folder, finetune.at_size(run.model, config), run.tokenizer)
+    return load(folder)
 
 
 def pixels_of(files, upright: bool) -> torch.Tensor:
     """By PIL alone."""
-    pixels_found = []
+    pixels = []
     for path in files:
         image = Image.open(path)
         if upright:
             image = ImageOps.exif_transpose(image).convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        pixels_found.append(
-            transform(
-                np.array(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC)), SIZE
-            )
-        )
-    return torch.stack(pixels_found)
+        image = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+        pixels.append(transform(np.array(image), SIZE))
+    return torch.stack(pixels)
 
 
 @torch.no_grad()
@@ -132,18 +132,18 @@ def test_own_pictures_have_the_same_features_wherever_they_are_read(own_set, tmp
     run = run_with(True, tmp_path)
     records = Records(own_set[0], "train")
     files = [record.image.source.path for record in records]
-    assert files == sorted(path for path in (tmp_path / "mine").iterdir() if path.suffix != ".csv")
+    assert files == sorted((tmp_path / "mine").glob("?.*"))
     pixels = pixels_of(files, True)
     # the check is blind
     assert (pixels != pixels_of(files, False)).flatten(1).any(1).tolist() == [True] * 5 + [False]
-    for read in (
+    for images in (
         pixels_in_training(records, run, monkeypatch),
         pixels_in_evaluation(records, run, monkeypatch),
         retrieval.collate(list(records), run.tokenizer, SIZE).to("cpu").image,
         torch.stack([*map(run.transform, files)]),
         torch.stack([run.transform(record.image) for record in records]),
     ):
-        assert torch.equal(read, pixels)
+        assert torch.equal(images, pixels)
 
 
 @torch.no_grad()

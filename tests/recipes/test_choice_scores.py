@@ -2,6 +2,7 @@
 import json
 import sys
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -14,7 +15,13 @@ from minalbef.albef import ALBEF
 from minalbef.cli.main import main
 from minalbef.datasets.prepare import prepare
 from minalbef.evaluation import choices
-from minalbef.evaluation.choices import ChoiceRecord, accuracy, evaluate_choices, table, winoground_scores
+from minalbef.evaluation.choices import (
+    ChoiceRecord,
+    accuracy,
+    evaluate_choices,
+    table,
+    winoground_scores,
+)
 from minalbef.evaluation.loop import How
 from minalbef.recipes.evaluate import evaluate_pairs
 from minalbef.scenes import questions
@@ -42,7 +49,8 @@ def noise(seed: int, width: int = 12, height: int = 8) -> np.ndarray:
 # scores
 
 
-@pytest.mark.parametrize("scores, expected", [       # rows are pictures; the right ones are on the diagonal
+# rows are pictures; the right ones are on the diagonal
+@pytest.mark.parametrize("scores, expected", [
     ([[4, 1], [2, 3]], (1, 1, 1)),
     ([[4, 1], [3, 2]], (0, 1, 0)),                   # both pictures prefer caption 0
     ([[4, 3], [1, 2]], (1, 0, 0)),                   # both captions prefer picture 0
@@ -56,44 +64,60 @@ def test_winogrounds_scores_by_hand(scores, expected):
 
 def test_accuracy_by_hand():
     texts = ("a", "b", "c", "d")
-    for scores, right in (([4., 1, 2, 3], 1), ([1., 2, 0, 0], 0), ([2., 2, 1, 0], 1 / 2), ([1., 1, 1, 1], 1 / 4)):
+    for scores, right in (([4., 1, 2, 3], 1), ([1., 2, 0, 0], 0), ([2., 2, 1, 0], 1 / 2),
+                          ([1., 1, 1, 1], 1 / 4)):
         assert accuracy(torch.tensor([scores]), texts).tolist() == pytest.approx([right])
-    assert accuracy(torch.tensor([[1., 2, 0]]), ("a", "a", "b")).tolist() == [1], "a foil like the caption is no foil"
+    assert accuracy(torch.tensor([[1., 2, 0]]),
+                    ("a", "a", "b")).tolist() == [1], "a foil like the caption is no foil"
 
 
 # sets
 
 
 def test_figures_are_those_of_scores_by_hand(run, monkeypatch):
-    """Two records of one picture each, of kinds x and y; and one of y whose second foil repeats the caption."""
+    """Two records of one picture each, of kinds x and y; and one of y whose second foil repeats
+    the caption.
+    """
     records = [ChoiceRecord((noise(0),), ("an apple", "a cat"), 7, "x"),
                ChoiceRecord((noise(1),), ("an apple", "a cat"), 8, "y"),
-               ChoiceRecord((noise(1),), ("an apple", "a cat", "an apple", "a dog", "a fox"), 8, "y")]
-    itc, itm = ([2, 1], [2, 1], [1, 2, 1, 1, 1]), ([1, 2], [3, 1], [3, 1, 1, 1, 1])
+               ChoiceRecord((noise(1),), ("an apple", "a cat", "an apple", "a dog", "a fox"),
+                            8, "y")]
+    itc = ([2, 1], [2, 1], [1, 2, 1, 1, 1])
+    itm = ([1, 2], [3, 1], [3, 1, 1, 1, 1])
     grey = [[1, 0], [0, 1], [0, 0, 0, 0, 0]]
     def by_way(run, batch, weight):
-        return [torch.tensor([[a], [b], [b], [g], [g], [g]], dtype=torch.float) for a, b, g in zip(itc, itm, grey)]
+        rows = zip(itc, itm, grey)
+        return [torch.tensor([[a], [b], [b], [g], [g], [g]], dtype=torch.float)
+                for a, b, g in rows]
     monkeypatch.setattr(choices, "by_way", by_way)
     samples, more = evaluate_choices(run, records, QUIET)
     alone = samples.pop("baselines")["text_alone"]
-    means = {name: {way: value.mean().item() for way, value in ways.items()} for name, ways in samples.items()}
+    means = {}
+    for name, ways in samples.items():
+        means[name] = {way: value.mean().item() for way, value in ways.items()}
     assert means == {"accuracy": dict.fromkeys(("itc", "itm", "both"), pytest.approx(2 / 3)),
-                     "accuracy x": {"itc": 1, "itm": 0, "both": 0}, "accuracy y": {"itc": 0.5, "itm": 1, "both": 1}}
+                     "accuracy x": {"itc": 1, "itm": 0, "both": 0},
+                     "accuracy y": {"itc": 0.5, "itm": 1, "both": 1}}
     assert {name: ways["itm"].mean().item() for name, ways in alone.items()} == {
-        "accuracy": pytest.approx((1 + 0 + 2 / 5) / 3), "accuracy x": 1, "accuracy y": pytest.approx(0.2)}
-    chance = {"accuracy": (0.5 + 0.5 + 2 / 5) / 3, "accuracy x": 0.5, "accuracy y": (0.5 + 2 / 5) / 2}
+        "accuracy": pytest.approx((1 + 0 + 2 / 5) / 3), "accuracy x": 1,
+        "accuracy y": pytest.approx(0.2)}
+    chance = {"accuracy": (0.5 + 0.5 + 2 / 5) / 3, "accuracy x": 0.5,
+              "accuracy y": (0.5 + 2 / 5) / 2}
     assert more == {"chance": pytest.approx(chance), "weight": How.weight}
     assert len(samples["accuracy"]["itm"]) == 2, "captions of one picture are a cluster"
 
 
-def test_a_box_is_cut_from_the_pixels_as_stored_where_the_sets_boxes_were_drawn(run, tmp_path):
+def test_a_box_is_cut_from_the_pixels_as_stored_where_the_sets_boxes_were_drawn(
+        run, tmp_path):
     """ARO's boxes are those of Visual Genome, which knows no EXIF."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6                          # a quarter turn
     Image.fromarray(noise(0)).save(tmp_path / "turned.png", exif=exif)
-    shown = [choices.collate([ChoiceRecord((image,), ("a cat", "an apple"), 0, box=(2, 1, 8, 6))], run.tokenizer, 16, 9)
-             for image in (tmp_path / "turned.png", noise(0))]
-    assert shown[0].image.equal(shown[1].image)
+    images = []
+    for image in (tmp_path / "turned.png", noise(0)):
+        record = ChoiceRecord((image,), ("a cat", "an apple"), 0, box=(2, 1, 8, 6))
+        images.append(choices.collate([record], run.tokenizer, 16, 9).image)
+    assert images[0].equal(images[1])
 
 
 def saved(run: Run, folder, task: str = "pretrain"):
@@ -103,7 +127,7 @@ def saved(run: Run, folder, task: str = "pretrain"):
 
 @pytest.fixture
 def prepared(tmp_path):
-    """SugarCrepe in miniature: two kinds, prepared twice, so that its files have another name than at first."""
+    """SugarCrepe in miniature: two kinds, prepared twice, so that its files have other names."""
     for i in (1, 2):
         path = tmp_path / "in" / "val2017" / f"{i:012d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,19 +141,26 @@ def prepared(tmp_path):
     return tmp_path / "prepared" / "sugarcrepe"
 
 
-def test_a_set_is_evaluated_from_the_command_line(run, prepared, tmp_path, monkeypatch, capsys):
+def test_a_set_is_evaluated_from_the_command_line(
+        run, prepared, tmp_path, monkeypatch, capsys):
     folder = saved(run, tmp_path / "run")
-    monkeypatch.setattr(sys, "argv", ["minalbef", "evaluate", str(folder), "--data", str(prepared), "--batch", "3"])
+    monkeypatch.setattr(sys, "argv", ["minalbef", "evaluate", str(folder), "--data",
+                                      str(prepared), "--batch", "3"])
     main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("choice on sugarcrepe/test, the pretrained model as it is")
     report = json.loads((folder / "sugarcrepe-test" / "report.json").read_text())
-    assert lines == table(report).splitlines() and report["task"] == "choice" and report["weight"] == How.weight
-    assert [line.split(" | ")[0] for line in lines[4:]] == ["| accuracy", "| accuracy add att", "| accuracy swap obj"]
-    value, (low, high) = report["test"]["accuracy"]["itm"], report["intervals"]["test"]["accuracy"]["itm"]
+    assert lines == table(report).splitlines()
+    assert report["task"] == "choice" and report["weight"] == How.weight
+    names = [line.split(" | ")[0] for line in lines[4:]]
+    assert names == ["| accuracy", "| accuracy add att", "| accuracy swap obj"]
+    value = report["test"]["accuracy"]["itm"]
+    low, high = report["intervals"]["test"]["accuracy"]["itm"]
     alone = report["baselines"]["text_alone"]["accuracy"]
     cells = lines[4].strip("| ").split(" | ")
-    assert cells[2] == f"{value:.2f} ({low:.2f} to {high:.2f})" and cells[4] == "0.50" and cells[6] == "2"
+    assert cells[2] == f"{value:.2f} ({low:.2f} to {high:.2f})"
+    assert cells[4] == "0.50"
+    assert cells[6] == "2"
     assert cells[5] == f"{alone['itc']:.2f} / {alone['itm']:.2f} / {alone['both']:.2f}"
 
 
@@ -138,15 +169,19 @@ def test_a_set_is_evaluated_from_the_command_line(run, prepared, tmp_path, monke
 
 def test_a_report_of_minimal_pairs_agrees_with_the_run(run, tmp_path):
     folder = saved(run, tmp_path / "run")
-    found = evaluate_pairs(folder, size=0.02, seed=4)
-    assert json.loads((folder / "minimal-pairs-test" / "report.json").read_text()) == found
-    assert found["counts"]["test"]["text relation"]["itm"] == 10 and found["chance"]["group place"] == 0.16667
-    assert [*found["test"]] == [name + kind for kind in ("", *(f" {kind}" for kind in KINDS))
-                                for name in ("text", "image", "group")]
+    report = evaluate_pairs(folder, size=0.02, seed=4)
+    assert json.loads((folder / "minimal-pairs-test" / "report.json").read_text()) == report
+    assert report["counts"]["test"]["text relation"]["itm"] == 10
+    assert report["chance"]["group place"] == 0.16667
+    names = ("text", "image", "group")
+    assert [*report["test"]] == [*names,
+                                 *(f"{name} {kind}" for kind in KINDS for name in names)]
     pairs = minimal_pairs(questions.scenes(run, "test", 4, counts=(0.2, 0.4, 0.4)), 10)
-    foils = questions.foils(run, "test", 4, 10)
-    assert [one.texts for one in pairs] == [trio[1:] for some in foils.values() for trio in some]
-    odds = torch.stack([run.match_probability([*one.images], one.texts) for one in pairs])
-    right = torch.stack([winoground_scores(one) for one in odds])
-    assert [found["test"][name]["itm"] for name in ("text", "image", "group")] == pytest.approx(
-        right.mean(0).tolist(), abs=1e-4)
+    trios = chain.from_iterable(questions.foils(run, "test", 4, 10).values())
+    scores = []
+    for pair, trio in zip(pairs, trios, strict=True):
+        assert pair.texts == trio[1:]
+        odds = run.match_probability([*pair.images], pair.texts)
+        scores.append(winoground_scores(odds))
+    for name, score in zip(names, torch.stack(scores).mean(0)):
+        assert report["test"][name]["itm"] == pytest.approx(score.item(), abs=1e-4)

@@ -52,8 +52,8 @@ def test_every_command_takes_a_run_with_an_encoder_of_ones_own(folder):
             "--quiet")
     assert type(minalbef.load("run").model.image_encoder).__name__ == "Patches"
     assert "image to caption" in command("evaluate", "run", "--size", "0.02", "--quiet")
-    command("finetune", "entailment", "epochs=0.01", "batch=16", "--from", "run", "--run", "tuned",
-            "--quiet")
+    command("finetune", "entailment", "epochs=0.01", "batch=16", "--from", "run", "--run",
+            "tuned", "--quiet")
     command("search", "a cat", "--run", "run", "--out", "found.png")
     assert "ITC" in command("doctor", "run")
     command("explore", "run", "--images", data_folder() / "tiny", "--out", "pictures.html")
@@ -78,7 +78,8 @@ def test_a_model_of_timms_gives_tokens_of_the_configs_width():
 @pytest.mark.parametrize("name, says", [
     ("vitt", "image_encoder='vitt' must be vit, timm:NAME or yourmodule:YourClass"),
     ("timm:no_such_net", "image_encoder=timm:no_such_net: .*timm.list_models"),
-    ("no_such_module:Net", "No module named 'no_such_module'; the module must be in the folder"),
+    ("no_such_module:Net",
+     "No module named 'no_such_module'; the module must be in the folder"),
     ("encoders_of_mine:Missing", "has no attribute 'Missing'"),
     ("encoders_of_mine:Narrow", "gives tokens of width .* end the encoder in nn.Linear"),
 ])

@@ -38,8 +38,10 @@ def photos(run, tmp_path):
     (tmp_path / "photos").mkdir()
     source = Scenes("test", size=run.config.image_size, objects=run.config.objects)
     for i in range(40):
-        Image.fromarray(finder.paint(source.draw(i).scene, 60)).save(tmp_path / "photos" / f"{i:02d}.png")
-    (tmp_path / "photos" / "07.png").write_bytes((tmp_path / "photos" / "06.png").read_bytes()[:900])
+        picture = Image.fromarray(finder.paint(source.draw(i).scene, 60))
+        picture.save(tmp_path / "photos" / f"{i:02d}.png")
+    content = (tmp_path / "photos" / "06.png").read_bytes()
+    (tmp_path / "photos" / "07.png").write_bytes(content[:900])
     (tmp_path / "photos" / "notes.txt").write_text("no picture")
     return tmp_path / "photos"
 
@@ -57,26 +59,29 @@ def replace_image(photos):
     (lambda photos: (photos / "03.png").unlink(), 38), (replace_image, 39),
     (lambda photos: Image.new("RGB", (60, 60)).save(photos / "99.png"), 40),
     (lambda photos: (photos / "03.png").rename(photos / "98.png"), 39)])
-def test_features_are_computed_again_when_an_image_has_changed_come_or_gone(run, photos, tmp_path, change, count):
+def test_features_are_computed_again_when_an_image_has_changed_come_or_gone(
+        run, photos, tmp_path, change, count):
     before = embed_folder(run, photos, tmp_path)
     change(photos)
     after = embed_folder(run, photos, tmp_path)
-    assert len(after.paths) == count and not (after.paths == before.paths and after.features.equal(before.features))
+    assert len(after.paths) == count
+    assert after.paths != before.paths or not after.features.equal(before.features)
     assert_close(after.features, run.embed_images(after.paths), atol=1e-5, rtol=0)
 
 
 def test_features_of_other_weights_or_settings_are_not_taken(run, photos, tmp_path):
     first = embed_folder(run, photos, tmp_path).features
     torch.manual_seed(1)
-    other = replace(run, model=disturb(ALBEF(run.config)).eval())
-    assert not embed_folder(other, photos, tmp_path).features.equal(first)
+    changed = replace(run, model=disturb(ALBEF(run.config)).eval())
+    assert not embed_folder(changed, photos, tmp_path).features.equal(first)
     assert embed_folder(run, photos, tmp_path).features.equal(first)
     paths = list_images(photos)
     stored = replace(run, config=replace(run.config, upright=False))
     assert features.key_of(run, paths) != features.key_of(stored, paths)
 
 
-def test_a_search_keeps_features_and_finds_the_same_with_them(run, photos, tmp_path, monkeypatch):
+def test_a_search_keeps_features_and_finds_the_same_with_them(
+        run, photos, tmp_path, monkeypatch):
     first = search(run, photos, "--out", tmp_path / "a.png")
     monkeypatch.setattr(features, "embed_paths", None)
     again = search(run, photos, "--out", tmp_path / "a.png")
@@ -89,14 +94,17 @@ def test_texts_are_searched_by_a_picture(run, photos, tmp_path, monkeypatch, cap
     texts = [source.draw(i).text for i in range(100, 140)]
     (tmp_path / "texts.txt").write_text("\n\n".join(texts), encoding="utf-8")
     hits = finder.search_texts(run, photos / "00.png", texts, top=3)
-    sim, match = run.similarity(photos / "00.png", texts)[0], run.match_probability(photos / "00.png", texts)[0]
+    sim = run.similarity(photos / "00.png", texts)[0]
+    match = run.match_probability(photos / "00.png", texts)[0]
     for hit in hits:
         i = texts.index(hit.title)
         assert hit.similarity == pytest.approx(sim[i].item(), abs=1e-5)
         assert hit.match == pytest.approx(match[i].item(), abs=1e-5)
     both = match.logit() + How.weight * sim / run.model.temperature.detach()
     best = sim.topk(finder.FIRST).indices
-    assert [hit.title for hit in hits] == [texts[best[i]] for i in both[best].argsort(descending=True)[:3]]
+    order = best[both[best].argsort(descending=True)[:3]]
+    for hit, i in zip(hits, order, strict=True):
+        assert hit.title == texts[i]
     words = ["minalbef", "search", str(photos / "00.png"), "--run", str(run.path), "--texts",
              str(tmp_path / "texts.txt")]
     monkeypatch.setattr("sys.argv", words)
@@ -104,7 +112,8 @@ def test_texts_are_searched_by_a_picture(run, photos, tmp_path, monkeypatch, cap
     assert hits[0].title in capsys.readouterr().out
 
 
-def test_a_folder_without_pictures_and_a_file_for_a_folder_are_refused(run, photos, tmp_path):
+def test_a_folder_without_pictures_and_a_file_for_a_folder_are_refused(
+        run, photos, tmp_path):
     (tmp_path / "none" / "inner").mkdir(parents=True)
     with pytest.raises(ValueError, match="no image is in /[^']*none or its subfolders: "):
         finder.search_images(run, SENTENCE, tmp_path / "none")
@@ -112,8 +121,8 @@ def test_a_folder_without_pictures_and_a_file_for_a_folder_are_refused(run, phot
         embed_folder(run, photos / "01.png")
 
 
-def test_strange_names_are_shown_safely_and_drawn(run, photos, tmp_path, monkeypatch, capsys,
-                                                  note):
+def test_strange_names_are_shown_safely_and_drawn(
+        run, photos, tmp_path, monkeypatch, capsys, note):
     """Bytes that are no UTF-8, an escape sequence, a name of 240 letters, a picture of one row."""
     for path in photos.iterdir():
         path.unlink()
@@ -126,13 +135,15 @@ def test_strange_names_are_shown_safely_and_drawn(run, photos, tmp_path, monkeyp
     monkeypatch.setattr("sys.argv", [*words, "--images", str(photos), "--out",
                                      str(tmp_path / "s.png")])
     main()
-    said = capsys.readouterr().out
-    assert "\\udcff\\udce9.png\n" in said and "\\x1b[31mred.png\n" in said
-    assert "\\x1b[2Jbad.png" in said
-    assert "\x1b" not in said and said.encode() and Image.open(tmp_path / "s.png").width > 500
+    text = capsys.readouterr().out
+    assert "\\udcff\\udce9.png\n" in text and "\\x1b[31mred.png\n" in text
+    assert "\\x1b[2Jbad.png" in text
+    assert "\x1b" not in text and text.encode() and Image.open(tmp_path / "s.png").width > 500
     assert len(list_images(photos)) == 4
-    monkeypatch.setattr("sys.argv", ["minalbef", "search", SENTENCE, "--run", "\x1b[2Jnowhere"])
+    monkeypatch.setattr("sys.argv",
+                        ["minalbef", "search", SENTENCE, "--run", "\x1b[2Jnowhere"])
     with pytest.raises(SystemExit):
         main()
     assert "\\x1b[2Jnowhere is not a run folder" in capsys.readouterr().err
-    note("names that no terminal should obey, or that are no UTF-8", 5, "read, shown as one plain line")
+    note("names that no terminal should obey, or that are no UTF-8", 5,
+         "read, shown as one plain line")

@@ -30,8 +30,8 @@ def test_a_frozen_encoder_keeps_its_bits_and_all_else_learns(tmp_path, monkeypat
         assert not same_state(part(last, name), part(first, name)), name
     changes = ("epochs=1", "batch=4", "warmup_steps=0", "image_size=16")
     tuning = finetune.settings("retrieval", tmp_path / "run", changes, [data])
-    finetune.finetune("retrieval", tmp_path / "run", tmp_path / "tuned", tuning, [data], quiet=True,
-                      freeze=("image", "text"))
+    finetune.finetune("retrieval", tmp_path / "run", tmp_path / "tuned", tuning, [data],
+                      quiet=True, freeze=("image", "text"))
     tuned = load_file(tmp_path / "tuned" / "model.safetensors")
     for name in ("image_encoder.", "text_encoder."):
         assert same_state(part(tuned, name), part(last, name))
@@ -42,6 +42,7 @@ def test_a_frozen_encoder_keeps_its_bits_and_all_else_learns(tmp_path, monkeypat
 def test_random_weights_are_not_frozen(encoder, flag, tmp_path):
     data = prepare_captions(tmp_path, CAPTIONS)
     config = pretrain.settings("tiny", [*SIZES, "vocab_size=48"], [data])
-    with pytest.raises(ValueError, match=f"--freeze {encoder}: .* random initialisation; .* {flag}"):
+    with pytest.raises(ValueError,
+                       match=f"--freeze {encoder}: .* random initialisation; .* {flag}"):
         pretrain.pretrain(config, tmp_path / "run", [data], quiet=True, freeze=(encoder,))
     assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -29,13 +29,15 @@ def test_a_part_that_differs_is_refused_with_the_reason_and_an_older_one_stays(t
 
     keep(tmp_path, ["half"], [IMPORTS, HALF], check)
     wrong = HALF.replace("/ 2", "/ 3")
-    with pytest.raises(ValueError, match="part isn't kept, as it differs from the package's: mine.half and"):
+    with pytest.raises(ValueError,
+                       match="part isn't kept, as it differs from the package's: mine.half and"):
         keep(tmp_path, ["half"], [IMPORTS, HALF, wrong], check)
     assert own_part(tmp_path).half(8.0) == 4.0
 
 
 def test_a_name_that_cannot_be_kept_is_named(tmp_path):
-    with pytest.raises(ValueError, match="half uses scale, which is neither imported nor defined"):
+    with pytest.raises(ValueError,
+                       match="half uses scale, which is neither imported nor defined"):
         keep(tmp_path, ["half"], [IMPORTS, "scale = 2", HALF.replace("/ 2", "/ scale")])
     with pytest.raises(ValueError, match="no cell that ran defines half"):
         keep(tmp_path, ["half"], [IMPORTS])

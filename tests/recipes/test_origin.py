@@ -15,7 +15,8 @@ from minalbef.system.tokenizer import Tokenizer
 
 
 def test_other_records_with_the_same_words_are_noticed_too(tmp_path):
-    data, run = prepare_captions(tmp_path, CAPTIONS), tmp_path / "run"
+    data = prepare_captions(tmp_path, CAPTIONS)
+    run = tmp_path / "run"
     train(run, data)
     prepare_captions(tmp_path, [CAPTIONS[1], CAPTIONS[0], *CAPTIONS[2:]])
     with pytest.raises(ValueError, match="else: its coco/train differs. Go on with what"):
@@ -24,13 +25,14 @@ def test_other_records_with_the_same_words_are_noticed_too(tmp_path):
 
 def test_what_was_trained_on_is_what_stood_there_when_training_began(tmp_path, monkeypatch):
     """`prepare` may replace a set while a run reads on from the old files."""
-    data, read = prepare_captions(tmp_path, CAPTIONS), RecordBatches.__call__
+    data = prepare_captions(tmp_path, CAPTIONS)
+    real = RecordBatches.__call__
     first = provenance.hash_of(data, "train")
 
     def call(batches, step):
         if step == 1:
             prepare_captions(tmp_path, ["a quick brown fox", *CAPTIONS[1:]])
-        return read(batches, step)
+        return real(batches, step)
     monkeypatch.setattr(RecordBatches, "__call__", call)
     train(tmp_path / "run", data)
     assert trained_on(tmp_path / "run")["pretrained"] == {"coco/train": first}
@@ -41,7 +43,8 @@ def test_what_was_trained_on_is_what_stood_there_when_training_began(tmp_path, m
 def sources(tmp_path_factory) -> list[Path]:
     """Three runs to begin from; the second has other weights than the first, the third other
     word ids."""
-    texts = ["yes no", "a red green blue cat dog apple lemon is the what two not of left right"]
+    texts = ["yes no",
+             "a red green blue cat dog apple lemon is the what two not of left right"]
     tokenizers = [Tokenizer.train(texts, 96), Tokenizer.train([*texts, "zebra quiz"], 96)]
     folder = tmp_path_factory.mktemp("sources")
     config = small(vocab_size=96, positions=32, objects=12)
@@ -52,7 +55,8 @@ def sources(tmp_path_factory) -> list[Path]:
 
 
 def tune(source: Path, run: Path, task: str = "entailment", baseline: str = "") -> None:
-    changes = ("image_size=24", "batch=6", "epochs=1", "epoch=12", "warmup_steps=1", "device=cpu")
+    changes = ("image_size=24", "batch=6", "epochs=1", "epoch=12", "warmup_steps=1",
+               "device=cpu")
     config = finetune.settings(task, source, changes)
     finetune.finetune(task, source, run, config, baseline=baseline, quiet=True)
 
@@ -61,7 +65,8 @@ def test_fine_tuning_does_not_go_on_from_another_run(sources, tmp_path):
     run = tmp_path / "run"
     tune(sources[0], run)
     before = files(run)
-    with pytest.raises(ValueError, match="something else: its source differs. Go on with what"):
+    with pytest.raises(ValueError,
+                       match="something else: its source differs. Go on with what"):
         tune(sources[1], run)
     with pytest.raises(ValueError, match="something else: its tokenizer differs"):
         tune(sources[2], run)

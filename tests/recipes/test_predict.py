@@ -1,4 +1,4 @@
-"""Predictions: what each task's own functions say, in words and as a picture; and what cannot be asked."""
+"""Predictions: what each task's functions say, as words and a picture; what cannot be asked."""
 from dataclasses import replace
 
 import numpy as np
@@ -30,48 +30,60 @@ BOXES = [[5.0, 5, 20, 20], [30.0, 10, 40, 30], [60.0, 5, 15, 40]]
 def models():
     """One of each task, of 6 x 6 patches, with weights that answer decidedly."""
     torch.manual_seed(0)
-    return {task: disturb(TASKS[task].module(untrained().config).student, 0.15).eval() for task in SCENE_TASKS}
+    models = {}
+    for task in SCENE_TASKS:
+        student = TASKS[task].module(untrained().config).student
+        models[task] = disturb(student, 0.15).eval()
+    return models
 
 
 @pytest.fixture(scope="module")
 def pictures():
     """Two, 80 wide and 50 high."""
     chance = np.random.default_rng(0)
-    return [Image.fromarray(chance.integers(0, 255, (50, 80, 3), dtype=np.uint8)) for _ in range(2)]
+    pixels = chance.integers(0, 255, (2, 50, 80, 3), dtype=np.uint8)
+    return list(map(Image.fromarray, pixels))
 
 
 @pytest.fixture(scope="module")
 def ask(models, pictures):
     def ask(task: str, candidates=None, **changes):
-        given = {"images": pictures[:1 + (task == "nlvr2")], "text": TEXTS[task], "candidates": candidates} | changes
-        return predict.predict(task, models[task], untrained().tokenizer, **given)
+        options = {"images": pictures[:1 + (task == "nlvr2")], "text": TEXTS[task]} | changes
+        return predict.predict(task, models[task], untrained().tokenizer,
+                               candidates=candidates, **options)
     return ask
 
 
 def inputs(pictures, text: str, **options):
     """pixels (i, 3, s, s), tokens and keep (1, l)"""
-    return (torch.stack([transform(one, untrained().config.image_size) for one in pictures]),
-            *untrained().tokenizer.encode([text], **options))
+    size = untrained().config.image_size
+    pixels = torch.stack([transform(picture, size) for picture in pictures])
+    return pixels, *untrained().tokenizer.encode([text], **options)
 
 
 def test_retrieval_says_what_a_run_says(ask, models, pictures):
-    found = ask("retrieval")
+    hit = ask("retrieval")
     run = replace(untrained(), model=models["retrieval"])
-    match = run.match_probability(pictures[0], found.text).item()
-    assert found.similarity == pytest.approx(run.similarity(pictures[0], found.text).item(), abs=1e-5)
-    assert found.probabilities == pytest.approx({"match": match, "no match": 1 - match}, abs=1e-5)
-    assert found.answer == ("match" if match > 0.5 else "no match") == next(iter(found.probabilities))
+    match = run.match_probability(pictures[0], hit.text).item()
+    similarity = run.similarity(pictures[0], hit.text).item()
+    assert hit.similarity == pytest.approx(similarity, abs=1e-5)
+    assert hit.probabilities == pytest.approx({"match": match, "no match": 1 - match},
+                                              abs=1e-5)
+    answer = "match" if match > 0.5 else "no match"
+    assert hit.answer == answer == next(iter(hit.probabilities))
 
 
 def test_of_two_pictures_the_first_is_the_left_one(ask, models, pictures):
-    for given in (pictures, pictures[::-1]):
-        found = ask("nlvr2", images=given)
-        image = inputs(given, found.text)[0]
-        false, true = models["nlvr2"](image, torch.tensor([[0, 1]]),
-                                      *inputs(given, found.text)[1:]).softmax(-1)[0].tolist()
-        assert found.probabilities == pytest.approx({"true": true, "false": false}, abs=1e-5)
-        assert found.answer == ("true" if true > false else "false") and len(found.maps) == 2
-    assert ask("nlvr2").probabilities["true"] != pytest.approx(true, abs=1e-4), "the check is blind"
+    for images in (pictures, pictures[::-1]):
+        hit = ask("nlvr2", images=images)
+        image, tokens, keep = inputs(images, hit.text)
+        logits = models["nlvr2"](image, torch.tensor([[0, 1]]), tokens, keep)
+        false, true = logits.softmax(-1)[0].tolist()
+        assert hit.probabilities == pytest.approx({"true": true, "false": false}, abs=1e-5)
+        assert hit.answer == ("true" if true > false else "false")
+        assert len(hit.maps) == 2
+    hit = ask("nlvr2")
+    assert hit.probabilities["true"] != pytest.approx(true, abs=1e-4), "the check is blind"
 
 
 def question(pictures):
@@ -79,51 +91,61 @@ def question(pictures):
     return Batch(pixels, tokens, keep, torch.zeros(1, dtype=torch.long))
 
 
-def test_an_answer_is_the_best_of_the_candidates_and_one_is_written_freely(ask, models, pictures):
-    tokenizer, listed = untrained().tokenizer, ["two", "yes", "an apple", "three", "two"]
-    found = ask("vqa", listed)
-    chosen, odds = vqa.rank(models["vqa"], question(pictures), *vqa.encode_answers(tokenizer, listed[:4]))
-    assert list(found.probabilities) == [listed[i] for i in chosen[0]] and found.answer == listed[chosen[0, 0]]
-    assert list(found.probabilities.values()) == pytest.approx(odds[0].tolist(), abs=1e-5)
+def test_an_answer_is_the_best_of_the_candidates_and_one_is_written_freely(
+        ask, models, pictures):
+    tokenizer = untrained().tokenizer
+    words = ["two", "yes", "an apple", "three", "two"]
+    hit = ask("vqa", words)
+    answers = vqa.encode_answers(tokenizer, words[:4])
+    order, odds = vqa.rank(models["vqa"], question(pictures), *answers)
+    assert list(hit.probabilities) == [words[i] for i in order[0]]
+    assert hit.answer == words[order[0, 0]]
+    assert list(hit.probabilities.values()) == pytest.approx(odds[0].tolist(), abs=1e-5)
     written, logp = vqa.generate(models["vqa"], question(pictures), tokenizer, beams=vqa.BEAMS)
-    assert found.written == tokenizer.decode(written[0])
-    assert {"yes", "three",
-            "apple"} < set(ask("vqa").probabilities), "the scenes' answers, where a model learnt from scenes"
+    assert hit.written == tokenizer.decode(written[0])
+    # the scenes' answers, where a model learnt from scenes
+    assert {"yes", "three", "apple"} < set(ask("vqa").probabilities)
 
 
-def middle_map(albef, seen, text, score):
+def middle_map(albef, image, text, score):
     """Of fusion's first layer, which is the middle of two, over the whole text."""
     tokens, keep = untrained().tokenizer.encode([text])
-    return text_map(relevance(albef, seen, albef.encode_text(tokens, keep), keep, score, 0), keep).reshape(6, 6)
+    text = albef.encode_text(tokens, keep)
+    return text_map(relevance(albef, image, text, keep, score, 0), keep).reshape(6, 6)
 
 
 @pytest.mark.parametrize("label", entailment.LABELS)
-def test_the_map_explains_the_label_that_was_chosen(ask, models, pictures, label, monkeypatch):
-    model, i = models["entailment"], entailment.LABELS.index(label)
+def test_the_map_explains_the_label_that_was_chosen(
+        ask, models, pictures, label, monkeypatch):
+    model = models["entailment"]
+    i = entailment.LABELS.index(label)
     bias = model.head[2].bias.clone()
     bias[i] += 100.0
     monkeypatch.setattr(model.head[2].bias, "data", bias)
-    found = ask("entailment")
-    assert found.answer == found.explained == label
-    seen = model.albef.encode_image(inputs(pictures[:1], "a")[0])
+    hit = ask("entailment")
+    assert hit.answer == hit.explained == label
+    image = model.albef.encode_image(inputs(pictures[:1], "a")[0])
     def maps(i):
-        return middle_map(model.albef, seen, found.text, lambda fused: model.head(fused[:, 0])[:, i])
-    assert_close(found.maps[0], maps(i))
-    assert not torch.allclose(found.maps[0], maps(i - 1), rtol=0.01), "the check is blind"
+        def score(fused):
+            return model.head(fused[:, 0])[:, i]
+        return middle_map(model.albef, image, hit.text, score)
+    assert_close(hit.maps[0], maps(i))
+    assert not torch.allclose(hit.maps[0], maps(i - 1), rtol=0.01), "the check is blind"
 
 
 def test_a_place_is_that_of_the_matchs_map(ask, models, pictures):
-    found = ask("grounding")
-    heat = grounding.heat_map(models["grounding"], *inputs(pictures[:1], found.text), layer=0)[0]
-    assert_close(found.maps[0], heat)
+    hit = ask("grounding")
+    pixels = inputs(pictures[:1], hit.text)
+    heat = grounding.heat_map(models["grounding"], *pixels, layer=0)[0]
+    assert_close(hit.maps[0], heat)
     row, column = divmod(int(heat.argmax()), 6)
-    assert found.answer == f"around x {(column + 0.5) * 80 / 6:.0f}, y {(row + 0.5) * 50 / 6:.0f}"
-    assert found.boxes is None
-    found = ask("grounding", BOXES)
+    assert hit.answer == f"around x {(column + 0.5) * 80 / 6:.0f}, y {(row + 0.5) * 50 / 6:.0f}"
+    assert hit.boxes is None
+    hit = ask("grounding", BOXES)
     scores = grounding.score_boxes(heat, torch.tensor(BOXES), (50, 80))
-    assert_close(found.scores, scores)
-    assert found.box.tolist() == BOXES[scores.argmax()]
-    assert "the box at x {:g}, y {:g}".format(*found.box) in found.answer
+    assert_close(hit.scores, scores)
+    assert hit.box.tolist() == BOXES[scores.argmax()]
+    assert "the box at x {:g}, y {:g}".format(*hit.box) in hit.answer
 
 
 @pytest.fixture(scope="module", params=[False, True])
@@ -142,16 +164,17 @@ def test_each_picture_of_a_pair_has_the_map_of_the_layers_that_look_at_it(pair, 
     def score(fused):
         return model.head(fused[:, 0])[:, 1]
     maps = pair_relevance(model.albef, image, text, keep, score, layer)
-    shown = torch.cat(image), torch.tensor([[0, 3], [1, 4], [2, 5]])
+    images = torch.cat(image), torch.tensor([[0, 3], [1, 4], [2, 5]])
     with record_weights(model.albef.fusion, "cross") as weights:
-        fused = model.albef.fuse(text.requires_grad_(), keep, shown)
+        fused = model.albef.fuse(text.requires_grad_(), keep, images)
     assert len(weights) == 4
     for i in (0, 1):
-        own = weights[2 * layer + i]
-        gradient, = torch.autograd.grad(score(fused).sum(), own, retain_graph=True)
+        share = weights[2 * layer + i]
+        gradient, = torch.autograd.grad(score(fused).sum(), share, retain_graph=True)
         assert maps[i].shape == (3, 8, 9)
-        columns = (own * gradient.clamp(min=0)).mean(1).detach() * keep[:, :, None]
-        assert_close(maps[i], columns[:, :, -9:])       # of the patches; [CLS] stands before them
+        columns = (share * gradient.clamp(min=0)).mean(1).detach() * keep[:, :, None]
+        # of the patches; [CLS] stands before them
+        assert_close(maps[i], columns[:, :, -9:])
     assert maps[0].max() > 0 and not torch.allclose(maps[0], maps[1], rtol=0.01)
 
 
@@ -162,14 +185,14 @@ def test_each_picture_of_a_pair_has_the_map_of_the_layers_that_look_at_it(pair, 
     ("nlvr2", {"images": 1}, "nlvr2 takes two images, the left one first, but got 1"),
     ("vqa", {"text": " ?! "}, "' .! ' has no words"), ("entailment", {"text": ""}, "no words"),
     ("retrieval", {"text": "an apple " * 20}, "the limit is 30"),
-    ("grounding", {"candidates": [[5, 5, 9, 9], [80, 5, 9, 9]]}, "box 1.*outside the image of 80 x 50 pixels"),
+    ("grounding", {"candidates": [[5, 5, 9, 9], [80, 5, 9, 9]]},
+     "box 1.*outside the image of 80 x 50 pixels"),
     ("vqa", {"candidates": BOXES}, "vqa does not choose among these candidates: answers")])
 def test_what_cannot_be_asked_is_refused(models, pictures, task, changes, message):
     images = (pictures * 2)[:changes.get("images", 1 + (task == "nlvr2"))]
-    given = {"images": images,
-             "text": TEXTS.get(task, "an apple")} | {k: v for k, v in changes.items() if k != "images"}
+    options = {"text": TEXTS.get(task, "an apple")} | changes | {"images": images}
     with pytest.raises(ValueError, match=message):
-        predict.predict(task, models.get(task), untrained().tokenizer, **given)
+        predict.predict(task, models.get(task), untrained().tokenizer, **options)
 
 
 # the command
@@ -193,11 +216,15 @@ def test_the_command_tells_the_answer_and_draws_it(runs, ask, capsys, monkeypatc
     command("vqa", "--image", "a.png", "--text", TEXTS["vqa"])
     assert capsys.readouterr().out.startswith(predict.describe_prediction(ask("vqa")))
     assert (runs / "runs/vqa/answer.png").exists()
-    command("grounding", "--image", "a.png", "--text", TEXTS["grounding"], "--run", "runs/grounding",
-            "--out", "here.png", "--boxes", *(f"{value:g}" for box in BOXES for value in box))
-    assert capsys.readouterr().out.startswith(ask("grounding", BOXES).answer + "\n") and (runs / "here.png").exists()
-    figures = {"map": {"mode": "itc", "layer": 0}, "weights": checkpoint.hash_of_weights("runs/grounding")}
-    report.write_report(runs / "runs/grounding", "grounding", figures, untrained().config, {}, "", 0)
+    command("grounding", "--image", "a.png", "--text", TEXTS["grounding"], "--run",
+            "runs/grounding", "--out", "here.png", "--boxes",
+            *(f"{value:g}" for box in BOXES for value in box))
+    assert capsys.readouterr().out.startswith(ask("grounding", BOXES).answer + "\n")
+    assert (runs / "here.png").exists()
+    weights = checkpoint.hash_of_weights("runs/grounding")
+    figures = {"map": {"mode": "itc", "layer": 0}, "weights": weights}
+    report.write_report(runs / "runs/grounding", "grounding", figures, untrained().config, {},
+                        "", 0)
     command("grounding", "--image", "a.png", "--text", TEXTS["grounding"])
-    assert capsys.readouterr().out.startswith(predict.describe_prediction(ask("grounding",
-                                                                   place=("itc", 0)))), "the report's own map"
+    hit = ask("grounding", place=("itc", 0))             # the report's own map
+    assert capsys.readouterr().out.startswith(predict.describe_prediction(hit))

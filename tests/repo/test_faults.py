@@ -1,4 +1,4 @@
-"""Fault injection: a full disk, damaged files, hostile records; in this process, which has torch at hand."""
+"""Fault injection: a full disk, damaged files, hostile records; in this process, with torch."""
 
 import io
 import json
@@ -140,14 +140,14 @@ DAMAGE = {
 HARMLESS = {"its last byte is missing", "a bit at 90%"}
 
 
-def refused_damage(path: Path, folder: Path, read) -> set[str]:
-    """The kinds of damage to a file that `read` refuses, naming its folder and the way out."""
+def refused_damage(path: Path, folder: Path, call) -> set[str]:
+    """The kinds of damage to a file that `call` refuses, naming its folder and the way out."""
     sound = path.read_bytes()
     refused = set()
     for kind, damage in DAMAGE.items():
         path.write_bytes(damage(sound))
         try:
-            read()
+            call()
         except (Refused, ValueError) as error:
             refused.add(kind)
             text = str(error)
@@ -174,10 +174,10 @@ TRAINING = (
 def test_a_damaged_file_of_a_run_that_goes_on_is_named_with_the_way_out(tmp_path, trained, name):
     run = shutil.copytree(trained, tmp_path / "run")
     sound = (run / name).read_bytes()
-    read = DAMAGE.keys() - refused_damage(run / name, run, lambda: train(run))
-    assert read <= HARMLESS
+    passed = DAMAGE.keys() - refused_damage(run / name, run, lambda: train(run))
+    assert passed <= HARMLESS
     if name == "state.pt":  # a zip, whose members' padding holds nothing
-        for kind in read:
+        for kind in passed:
             assert members(DAMAGE[kind](sound)) == members(sound), kind
 
 
@@ -220,20 +220,20 @@ PARTS = [
 ]
 
 
-@pytest.mark.parametrize("spoil, read, refusal", PARTS)
+@pytest.mark.parametrize("spoil, call, refusal", PARTS)
 def test_a_run_whose_parts_do_not_belong_together_is_refused(
-    tmp_path, trained, spoil, read, refusal
+    tmp_path, trained, spoil, call, refusal
 ):
     run = shutil.copytree(trained, tmp_path / "run")
     spoil(run)
     before = weights(run)
     with pytest.raises((Refused, ValueError), match=f"{run}.*{refusal}"):
-        read(run)
+        call(run)
     assert weights(run) == before
 
 
 def test_a_set_that_was_prepared_again_is_not_trained_on_by_the_run_of_the_old_one(tmp_path):
-    """With a vocabulary whose size is capped, a corrected caption changes word ids and no setting."""
+    """With a vocabulary of capped size, a corrected caption changes word ids and no setting."""
     source = tmp_path / "in"
     source.mkdir()
     for i in range(40):
@@ -268,7 +268,7 @@ BOTH = ["--look", "--most-bad", "0.9"]
 
 
 def bad_images(folder: Path) -> dict[str, bytes]:
-    """Files that are called .jpg. One is a program for Ghostscript, which writes `ran` into the folder."""
+    """Files that are called .jpg. One is a program for Ghostscript: it writes `ran` here."""
     small = photo(0)
     bomb = photo(0, "PNG")
     program = (

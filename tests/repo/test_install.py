@@ -28,14 +28,14 @@ def test_the_lock_file_was_made_from_this_pyproject():
         if requirement.name != PROJECT["name"]:
             required.add((canonicalize_name(requirement.name), str(requirement.specifier)))
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
-    (ours,) = [package for package in lock["package"] if package["name"] == PROJECT["name"]]
+    (package,) = [row for row in lock["package"] if row["name"] == PROJECT["name"]]
     locked = set()
-    for entry in ours["metadata"]["requires-dist"]:
+    for entry in package["metadata"]["requires-dist"]:
         if entry["name"] != PROJECT["name"]:
             requirement = Requirement(f"{entry['name']}{entry.get('specifier', '')}")
             locked.add((entry["name"], str(requirement.specifier)))
     assert locked == required, "call `uv lock` and commit uv.lock"
-    assert set(ours["metadata"]["provides-extras"]) == set(PROJECT["optional-dependencies"])
+    assert set(package["metadata"]["provides-extras"]) == set(PROJECT["optional-dependencies"])
 
 
 def test_the_package_reads_and_writes_text_as_utf8_on_every_system():

@@ -1,4 +1,4 @@
-"""Killed, stopped and started twice: a run goes on from its last checkpoint and ends with the same bits."""
+"""Killed, stopped, started twice: a run goes on from its last checkpoint to the same bits."""
 
 import os
 import random
@@ -35,7 +35,7 @@ proc = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def reference(tmp_path_factory):
     """(steps, processes, changes) -> what an undisturbed run keeps at its end."""
     return cache(lambda *how: finish(tmp_path_factory.mktemp("whole") / "run", *how))
 
@@ -69,7 +69,7 @@ def allowed_saves(last: int, lived: list[int]) -> set[int]:
 @proc
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(
-    tmp_path, whole, processes
+    tmp_path, reference, processes
 ):
     steps = 60
     run = tmp_path / "run"
@@ -78,7 +78,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(
     before_the_first_save = False
     for life in range(4):
         before = saved(run)
-        known = len(done(run))
+        count = len(done(run))
         process = start(run, steps, processes, "dropout=0.1")
         if life == 0:  # while it starts
             time.sleep(1)
@@ -91,19 +91,19 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(
         assert process.poll() is None, "it ended before it could be killed: more steps are needed"
         kill(process)
         before_the_first_save |= not (run / "state.pt").exists()
-        lived = done(run)[known:]
+        lived = done(run)[count:]
         assert lived == list(range(before + 1, before + 1 + len(lived))), "it went on elsewhere"
         assert saved(run) in allowed_saves(lived[-1] if lived else before, lived)
     assert in_a_save and before_the_first_save
     end = finish(run, steps, processes, "dropout=0.1")
-    assert same_state(end, whole(steps, processes, "dropout=0.1"))
+    assert same_state(end, reference(steps, processes, "dropout=0.1"))
     assert not list(run.rglob(".*.tmp")), "what was half written is swept up"
 
 
 @proc
 @pytest.mark.parametrize("processes", [1, 2])
 def test_sigterm_saves_a_checkpoint_and_ends_and_the_same_command_goes_on(
-    tmp_path, whole, processes
+    tmp_path, reference, processes
 ):
     steps = 40
     rarely = "save_every=1000"
@@ -118,33 +118,33 @@ def test_sigterm_saves_a_checkpoint_and_ends_and_the_same_command_goes_on(
     assert status == 130 if processes == 1 else status != 0  # torchrun has a status of its own
     assert not running(everyone)
     assert 5 < saved(run) == done(run)[-1] < steps, "the last step that was done is saved"
-    assert same_state(finish(run, steps, processes, rarely), whole(steps, processes))
+    assert same_state(finish(run, steps, processes, rarely), reference(steps, processes))
     assert done(run) == list(range(1, steps + 1))
 
 
 def test_two_machines_train_as_one_and_either_that_dies_brings_the_other_down(
-    tmp_path, whole, machines
+    tmp_path, reference, machines
 ):
     steps = 40
     run = tmp_path / "run"
-    for lost in range(2):
+    for number in range(2):
         before = saved(run)
         process = start(run, steps, "machines")
         wait(process, lambda: saved(run) > before)
         everyone = family(process.pid)
-        machine = family(sorted(everyone[1:3])[lost])
+        machine = family(sorted(everyone[1:3])[number])
         assert len(machine) > 1, "a machine is a torchrun and its process"
         for pid in machine:
             os.kill(pid, signal.SIGKILL)
         assert process.wait(SOON) != 0
         assert not running(everyone)
         assert before < saved(run) < steps
-    assert same_state(finish(run, steps, "machines"), whole(steps, 2))
+    assert same_state(finish(run, steps, "machines"), reference(steps, 2))
 
 
 @proc
 def test_a_second_command_in_a_run_folder_is_refused_and_the_first_ends_undisturbed(
-    tmp_path, whole
+    tmp_path, reference
 ):
     steps = 40
     run = tmp_path / "run"
@@ -163,4 +163,4 @@ def test_a_second_command_in_a_run_folder_is_refused_and_the_first_ends_undistur
                 command("pretrain", *words)
         process.send_signal(signal.SIGCONT)
     assert process.wait(120) == 0
-    assert same_state(finish(run, steps, 1), whole(steps, 1))
+    assert same_state(finish(run, steps, 1), reference(steps, 1))

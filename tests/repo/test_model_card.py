@@ -1,4 +1,4 @@
-"""The card of the shipped model: written from its report, and its figures are those of the seed that it names."""
+"""The card of the shipped model: written from its report, with the figures of its seed."""
 
 import importlib.util
 import re
@@ -35,8 +35,8 @@ def relation_by_similarity(name: str, seed: int) -> float:
     """ITC's accuracy on the 500 minimal pairs about relations of an evaluation with this seed."""
     run = load(DATA / name)
     source = questions.scenes(run, "test", seed, counts=(0.2, 0.4, 0.4))
-    drawn = [source.one_change(i, "relation") for i in range(500)]
-    pairs = {"relation": [(shown.scene, shown.text, foil) for shown, _, foil in drawn]}
+    changes = [source.one_change(i, "relation") for i in range(500)]
+    pairs = {"relation": [(example.scene, example.text, foil) for example, _, foil in changes]}
     return evaluation.one_change(run, pairs)["itc"]["relation"].mean().item()
 
 

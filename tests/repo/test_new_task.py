@@ -1,4 +1,4 @@
-"""docs/new_task.md: its task works in a program, and in a copy of the package through every command."""
+"""docs/new_task.md: its task works in a program, and in a copy of the package."""
 
 import json
 import os
@@ -98,7 +98,7 @@ for words in json.loads(sys.argv[1]):
 
 
 def run(package: Path, folder: Path, commands: dict[str, str]) -> dict[str, str]:
-    """What each command prints; they share a process, since torch takes longer to load than most to run."""
+    """What each command prints; they share a process, since torch takes long to load."""
     words = [command.split() for command in commands.values()]
     result = subprocess.run(
         [sys.executable, "-c", CALL_ALL, json.dumps(words)],

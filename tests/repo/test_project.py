@@ -11,11 +11,13 @@ import minalbef
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "minalbef"
-MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = {}
+for _path in sorted(PACKAGE.rglob("*.py")):
+    MODULES[".".join(_path.relative_to(PACKAGE).with_suffix("").parts)] = _path
 
 # Imports run down only: a room may import those before it. Within the core, files run from the smallest part up.
-ROOMS = ("core", "fast", "train", "evaluation", "tasks", "weights", "top", "scenes", "datasets", "viz", "recipes",
-         "bench", "cli")
+ROOMS = ("core", "fast", "train", "evaluation", "tasks", "weights", "top", "scenes", "datasets",
+         "viz", "recipes", "bench", "cli")
 CORE = """
 system.__init__ system.limits config system.settings presets fast.gelu system.modes system.distributed
 system.interrupt system.writing system.tokenizer layers vision system.images data system.checkpoint system.trainable
@@ -27,7 +29,7 @@ LIBRARY = ROOMS[:ROOMS.index("top")]
 
 
 def room(module: str) -> str:
-    """The room that a module stands in; files at the top of the package are the core, the loop, or TOP."""
+    """The room that a module stands in; files at the package's top are core, the loop, or TOP."""
     if module in CORE:
         return "core"
     first, _, rest = module.partition(".")
@@ -45,22 +47,22 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path.name} imports relatively: write the whole name"
             for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                is_module = whole.removeprefix("minalbef.") in MODULES
-                names.add(whole if is_module else node.module)
-    ours = [name for name in names if name.split(".")[0] == "minalbef"]
-    return {name.removeprefix("minalbef").removeprefix(".") for name in ours}
+                full_name = f"{node.module}.{alias.name}"
+                is_module = full_name.removeprefix("minalbef.") in MODULES
+                names.add(full_name if is_module else node.module)
+    package_names = [name for name in names if name.split(".")[0] == "minalbef"]
+    return {name.removeprefix("minalbef").removeprefix(".") for name in package_names}
 
 
 def test_rooms_import_only_what_stands_before_them():
     for module, path in MODULES.items():
         if module == "__main__":
             continue                             # `python -m minalbef` has to be called so
-        for other in imports(path):
+        for name in imports(path):
             here = room(module)
-            there = room(other)
-            assert ROOMS.index(there) <= ROOMS.index(here), f"{module} may not import {other}"
-            assert {here, there} != {"scenes", "datasets"}, f"{module} may not import {other}"
+            there = room(name)
+            assert ROOMS.index(there) <= ROOMS.index(here), f"{module} may not import {name}"
+            assert {here, there} != {"scenes", "datasets"}, f"{module} may not import {name}"
 
 
 def test_the_library_does_not_know_the_embedded_world():
@@ -73,14 +75,15 @@ def test_the_core_runs_from_the_smallest_part_up():
     for module, path in MODULES.items():
         if room(module) == "core":
             assert module in CORE, f"{path.name} has no place in CORE: give it one, or a room"
-            for other in imports(path):
-                assert CORE.index(other) < CORE.index(module), f"{module} may not import {other}"
+            for name in imports(path):
+                assert CORE.index(name) < CORE.index(module), f"{module} may not import {name}"
 
 
 def loaded_by(code: str) -> set[str]:
     """The modules that a fresh Python has loaded after `import minalbef` and some code."""
     code = f"import sys, minalbef; {code}; print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                         check=True)
     return set(run.stdout.split())
 
 
@@ -99,8 +102,8 @@ def test_rooms_that_are_not_loaded_come_when_they_are_named():
     assert set(dir(minalbef)) == set(minalbef.__all__)
     for name in minalbef.__all__:
         assert hasattr(minalbef, name)
-    for wrong, near in (("scene", "scenes"), ("laod", "load"), ("Recrod", "Record")):
-        with pytest.raises(AttributeError, match=f"has no '{wrong}' .did you mean '{near}'"):
+    for wrong, right in (("scene", "scenes"), ("laod", "load"), ("Recrod", "Record")):
+        with pytest.raises(AttributeError, match=f"has no '{wrong}' .did you mean '{right}'"):
             getattr(minalbef, wrong)
     with pytest.raises(AttributeError, match="minalbef has no 'xyzzy'; dir.minalbef. lists"):
         minalbef.xyzzy

@@ -19,7 +19,9 @@ from minalbef.cli.main import main
 ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / "notebooks" / "experiments" / "reports"
 PAGES = {}
-for _path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(REPORTS.glob("*.md"))):
+for _path in (
+    ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(REPORTS.glob("*.md")),
+):
     PAGES[str(_path.relative_to(ROOT))] = _path.read_text(encoding="utf-8")
 LINKED = []
 for _pattern in ("*.md", "docs/*.md", "data/**/*.md", "notebooks/**/*.md"):
@@ -94,7 +96,7 @@ def clone(command: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_a_command_of_a_page_runs(command, tmp_path, monkeypatch):
-    """Or has the flags that its help shows: most take too long or need files; other tests run them on small ones."""
+    """Or has the flags that its help shows: most take too long; other tests run them on less."""
     words = shlex.split(command)
     if words[0] == "torchrun":
         words = words[words.index("--") + 1 :]

@@ -42,7 +42,8 @@ def unknown_set(folder: Path) -> Outcome:
 
 # --- match
 
-LONG = " ".join(["and a hundred small blue boats", *(f"with {n} sails" for n in range(9))])          # 33 words
+# 33 words
+LONG = " ".join(["and a hundred small blue boats", *(f"with {n} sails" for n in range(9))])
 
 
 def boats(folder: Path) -> Path:
@@ -52,15 +53,16 @@ def boats(folder: Path) -> Path:
         for i in range(count):
             noise = np.random.default_rng([i, count]).integers(0, 256, (8, 8, 3), np.uint8)
             Image.fromarray(noise).save(folder / "own" / split / f"{i}.png")
-            (folder / "own" / split / f"{i}.txt").write_text(f"{LONG} number {i % 2}", encoding="utf-8")
-    made = call("prepare", "pairs", "--from", folder / "own", "--out", folder / "prepared")
-    assert not made.failed, made.text
+            (folder / "own" / split / f"{i}.txt").write_text(f"{LONG} number {i % 2}",
+                                                             encoding="utf-8")
+    outcome = call("prepare", "pairs", "--from", folder / "own", "--out", folder / "prepared")
+    assert not outcome.failed, outcome.text
     return folder / "prepared" / "pairs"
 
 
 CUT = r"100\.0% of the texts are cut, and \d+\.\d% of their words lost"
-SMALL = ["image_size=16", "image_width=32", "text_width=32", "image_heads=2", "text_heads=2", "embed_dim=16", "batch=8",
-         "device=cpu", "epochs=1", "validate_every=0", "--quiet"]
+SMALL = ["image_size=16", "image_width=32", "text_width=32", "image_heads=2", "text_heads=2",
+         "embed_dim=16", "batch=8", "device=cpu", "epochs=1", "validate_every=0", "--quiet"]
 
 
 @case("captions that pretraining cuts", CUT)
@@ -78,7 +80,8 @@ def cut_for_the_doctor(folder: Path) -> Outcome:
     return call("doctor", "tiny", "--data", boats(folder))
 
 
-@case("a batch of one, in which ITM has no negatives", "batch=1: pretrain draws negatives from the rows of a pass")
+@case("a batch of one, in which ITM has no negatives",
+      "batch=1: pretrain draws negatives from the rows of a pass")
 def batch_of_one(folder: Path) -> Outcome:
     outcome = call("pretrain", *SMALL, "batch=1", "--data", boats(folder), "--run", folder / "run")
     assert outcome.failed
@@ -87,7 +90,8 @@ def batch_of_one(folder: Path) -> Outcome:
 
 @case("passes of one row, of a larger batch", "batch=4: .* take at least batch=8")
 def passes_of_one(folder: Path) -> Outcome:
-    outcome = call("pretrain", *SMALL, "batch=4", "accumulate=4", "--data", boats(folder), "--run", folder / "run")
+    outcome = call("pretrain", *SMALL, "batch=4", "accumulate=4", "--data", boats(folder),
+                   "--run", folder / "run")
     assert outcome.failed
     return outcome
 
@@ -126,7 +130,8 @@ def changed_in_training(folder: Path) -> Outcome:
     drawings(folder)
     prepare_own(folder)
     rotate_images(folder / "own")
-    outcome = call("pretrain", *SMALL, "batch=4", "--data", folder / "prepared" / "pairs", "--run", folder / "run")
+    outcome = call("pretrain", *SMALL, "batch=4", "--data", folder / "prepared" / "pairs",
+                   "--run", folder / "run")
     assert outcome.failed
     return outcome
 
@@ -136,7 +141,8 @@ def changed_in_evaluation(folder: Path) -> Outcome:
     drawings(folder, 40)
     prepare_own(folder)
     rotate_images(folder / "own")
-    outcome = call("evaluate", "tiny", "--data", folder / "prepared" / "pairs" / "train", "--out", folder / "out")
+    outcome = call("evaluate", "tiny", "--data", folder / "prepared" / "pairs" / "train",
+                   "--out", folder / "out")
     assert outcome.failed
     return outcome
 
@@ -157,7 +163,8 @@ DEEP = "[" * 100_000 + "]" * 100_000
 QUICK = ("--scenes", "40")            # of a search
 
 
-@case("config.json with four heads in place of three", "image_heads was 3, and is 4 in config.json.*minalbef.save")
+@case("config.json with four heads in place of three",
+      "image_heads was 3, and is 4 in config.json.*minalbef.save")
 def other_heads(folder: Path) -> Outcome:
     run = runs.copy_of("tiny", folder)
     runs.change_json(run / "config.json", image_heads=4)
@@ -171,7 +178,8 @@ def other_opening(folder: Path) -> Outcome:
     return call("search", "a cat", "--run", run, *QUICK)
 
 
-@case("config.json and tokenizer.json of another run", "model.safetensors was trained with other .* tokenizer was")
+@case("config.json and tokenizer.json of another run",
+      "model.safetensors was trained with other .* tokenizer was")
 def other_files(folder: Path) -> Outcome:
     run = runs.copy_of("tiny", folder)
     for name in ("config.json", "tokenizer.json"):
@@ -199,20 +207,24 @@ for text in ("{}", "[]", DEEP):
 
 
 for weight in (-5, float("nan"), "x"):
-    @case(f"the search's weight is {weight!r}", "report.json is damaged.*rerank_plus_weight.*number.*minalbef evaluate")
+    @case(f"the search's weight is {weight!r}",
+          "report.json is damaged.*rerank_plus_weight.*number.*minalbef evaluate")
     def odd_weight(folder: Path, weight: object = weight) -> Outcome:
         report = runs.checkpoint.run_folder("tiny") / "report.json"
-        text = json.dumps(json.loads(report.read_text(encoding="utf-8")) | {"rerank_plus_weight": weight})
+        text = json.dumps(json.loads(report.read_text(encoding="utf-8"))
+                          | {"rerank_plus_weight": weight})
         return search_with_report(folder, text)
 
 
-@case("report.json of other weights", "report.json is of other weights than the run now has, and isn't used")
+@case("report.json of other weights",
+      "report.json is of other weights than the run now has, and isn't used")
 def other_report(folder: Path) -> Outcome:
     report = runs.checkpoint.run_folder("tiny-paper") / "report.json"
     return search_with_report(folder, report.read_text(encoding="utf-8"))
 
 
-@case("a model card with figures of other weights", "report.json is of other weights than .*run now has")
+@case("a model card with figures of other weights",
+      "report.json is of other weights than .*run now has")
 def other_figures(folder: Path) -> Outcome:
     hub = pytest.importorskip("minalbef.recipes.hub")
     run = runs.copy_of("tiny", folder)
@@ -234,7 +246,8 @@ def read_file(name: str, folder: Path, text: str | None) -> Outcome:
         return call("search", "a cat", "--run", run, *QUICK)
 
 
-for name in ("config.json", "tokenizer.json", "model.safetensors", "metrics.csv", "trained_on.json", "words.json"):
+for name in ("config.json", "tokenizer.json", "model.safetensors", "metrics.csv", "trained_on.json",
+             "words.json"):
     @case(f"a pipe in place of {name}", r"damaged .*it is no file, but a folder, device or pipe")
     def pipe(folder: Path, name: str = name) -> Outcome:
         return read_file(name, folder, None)
@@ -246,8 +259,9 @@ def pipe_for_report(folder: Path) -> Outcome:
         return search_with_report(folder, None)
 
 
-for name, text in (("config.json", DEEP), ("config.json", "3"), ("words.json", DEEP), ("words.json", "3"),
-                   ("words.json", "[1, 2]"), ("trained_on.json", DEEP), ("trained_on.json", "[]")):
+for name, text in (("config.json", DEEP), ("config.json", "3"), ("words.json", DEEP),
+                   ("words.json", "3"), ("words.json", "[1, 2]"), ("trained_on.json", DEEP),
+                   ("trained_on.json", "[]")):
     @case(f"{name} is {text[:20]}", rf"{name} is damaged")
     def odd_file(folder: Path, name: str = name, text: str = text) -> Outcome:
         return read_file(name, folder, text)
@@ -269,12 +283,14 @@ def search_folder(folder: Path, text: str | None) -> Outcome:
 
 
 for text in (None, "{}", DEEP):
-    @case(f"in place of features there is {text and text[:9]}", "features.safetensors is damaged .*; remove it")
+    @case(f"in place of features there is {text and text[:9]}",
+          "features.safetensors is damaged .*; remove it")
     def odd_features(folder: Path, text: str | None = text) -> Outcome:
         return search_folder(folder, text)
 
 
-@case("a set whose name leads out of the run's folder", r"'../../../x' can't name a folder of results|'set'")
+@case("a set whose name leads out of the run's folder",
+      r"'../../../x' can't name a folder of results|'set'")
 def set_elsewhere(folder: Path) -> Outcome:
     data = prepare_captions(folder, CAPTIONS)
     runs.change_json(data / "about.json", set="../../../x")
@@ -298,10 +314,12 @@ def resume(folder: Path, first: object, second: object) -> Outcome:
     data = prepare_captions(folder, CAPTIONS)
     config = pretrain.settings("tiny", [*SIZES, "vocab_size=48", "match_from=0"], [data])
     pretrain.pretrain(config, folder / "run", [data], quiet=True, make=first)
-    return runs.outcome_of(lambda: pretrain.pretrain(config, folder / "run", [data], quiet=True, make=second))
+    return runs.outcome_of(lambda: pretrain.pretrain(config, folder / "run", [data], quiet=True,
+                                                     make=second))
 
 
-@case("a run with a loss of one's own goes on without it", "it had code of .*own_loss, which is missing here")
+@case("a run with a loss of one's own goes on without it",
+      "it had code of .*own_loss, which is missing here")
 def resumed_without(folder: Path) -> Outcome:
     return resume(folder, OwnLoss, None)
 
@@ -319,7 +337,8 @@ def empty_list(folder: Path) -> Outcome:
 
 @case("two sets, of which the first doesn't exist", "no prepared set|nope1")
 def first_of_two(folder: Path) -> Outcome:
-    return call("pretrain", "--data", folder / "nope1", "--data", folder / "nope2", "--run", folder / "run")
+    return call("pretrain", "--data", folder / "nope1", "--data", folder / "nope2",
+                "--run", folder / "run")
 
 
 @case("an option that doesn't exist", "no option 'bath' .did you mean 'batch'")
@@ -336,19 +355,21 @@ def export_to_file(folder: Path) -> Outcome:
 @case("boxes that aren't numbers", "not four finite numbers")
 def infinite_box(folder: Path) -> Outcome:
     image = data_folder() / "tiny" / "example.png"
-    return call("predict", "grounding", "--image", image, "--text", "a rocket", "--run", "tiny", "--boxes",
+    return call("predict", "grounding", "--image", image, "--text", "a rocket", "--run", "tiny",
+                "--boxes",
                 0, 0, "inf", 3, "--out", folder / "a.png")
 
 
 @case("a float TIFF whose white is unknown", "between -1 and 1, so that white is unknown")
 def unknown_white(folder: Path) -> Outcome:
     Image.fromarray(np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)).save(folder / "a.tif")
-    return call("predict", "retrieval", "--image", folder / "a.tif", "--text", "a rocket", "--run", "tiny",
-                "--out", folder / "a.png")
+    return call("predict", "retrieval", "--image", folder / "a.tif", "--text", "a rocket",
+                "--run", "tiny", "--out", folder / "a.png")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_is_silent(name, tmp_path):
     pattern, make = CASES[name]
     outcome = make(tmp_path)
-    assert re.search(pattern, outcome.text), f"exit status {outcome.status}, and it said:\n{outcome.text}"
+    message = f"exit status {outcome.status}, and it said:\n{outcome.text}"
+    assert re.search(pattern, outcome.text), message

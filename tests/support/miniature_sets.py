@@ -59,6 +59,10 @@ def read_all(reader, *files, **options):
     return list(reader(*files, on_fault=note, **options)), dict(counts), faults
 
 
+def texts_of(records) -> list[str]:
+    return [record.text for record in records]
+
+
 def sentences(*texts: str) -> list[dict]:
     return [{"sent_id": i, "sent": text, "tokens": text.split()} for i, text in enumerate(texts)]
 
