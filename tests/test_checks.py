@@ -62,7 +62,8 @@ def test_functions_are_compared_too(capsys):
     with pytest.raises(AssertionError, match="output"):
         check_same(by_hand, lambda x: x.softmax(-2), make_input=words)
     with pytest.raises(AssertionError, match="eps"):
-        check_same(lambda x: F.layer_norm(x, (32,), eps=1e-12), lambda x: F.layer_norm(x, (32,), eps=1e-6),
+        check_same(lambda x: F.layer_norm(x, (32,), eps=1e-12),
+                   lambda x: F.layer_norm(x, (32,), eps=1e-6),
                    make_input=words)
     with pytest.raises(AssertionError, match="NaN"):
         check_same(torch.log, torch.log, make_input=words)

@@ -21,7 +21,8 @@ def held(queue) -> set[int]:
 
 @pytest.mark.parametrize("size, batch", [(7, 3), (8, 4), (5, 1), (4, 4), (3, 7), (1, 2)])
 def test_it_holds_the_last_ones_whatever_the_batch(size, batch):
-    queue, seen = FeatureQueue(size, 3), []
+    queue = FeatureQueue(size, 3)
+    seen = []
     for i in range(6):
         new = list(range(i * batch, (i + 1) * batch))
         queue.push(*rows(*new))
@@ -30,17 +31,20 @@ def test_it_holds_the_last_ones_whatever_the_batch(size, batch):
 
 
 def test_a_saved_queue_goes_on_as_if_never_saved():
-    queue, other = FeatureQueue(7, 3), FeatureQueue(7, 3)
+    queue = FeatureQueue(7, 3)
+    other = FeatureQueue(7, 3)
     queue.push(*rows(1, 2, 3, 4, 5))
     other.load_state_dict(queue.state_dict())
     for each in (queue, other):
         each.push(*rows(6, 7, 8))
         assert held(each) == {2, 3, 4, 5, 6, 7, 8}
-    assert all(a.equal(b) for a, b in zip(queue.features(), other.features()))
+    for a, b in zip(queue.features(), other.features()):
+        assert a.equal(b)
 
 
 def test_what_is_pushed_is_copied_and_carries_no_gradient():
-    queue, (image, text, ids) = FeatureQueue(7, 3), rows(1, 2, 3)
+    queue = FeatureQueue(7, 3)
+    image, text, ids = rows(1, 2, 3)
     image.requires_grad_()
     queue.push(image, text, ids)
     with torch.no_grad():

@@ -12,8 +12,10 @@ from minalbef.layers import MLP, Attention, init_weights, record_weights
 
 def torchs(ours: Attention) -> nn.MultiheadAttention:
     """torch's attention with our weights."""
-    width, source = ours.q.out_features, ours.k.in_features
-    theirs = nn.MultiheadAttention(width, ours.heads, kdim=source, vdim=source, batch_first=True)
+    width = ours.q.out_features
+    source = ours.k.in_features
+    theirs = nn.MultiheadAttention(width, ours.heads, kdim=source,
+                                   vdim=source, batch_first=True)
     with torch.no_grad():
         parts = [ours.q, ours.k, ours.v]
         if theirs.in_proj_weight is None:
@@ -42,12 +44,14 @@ def test_attention_equals_torchs_in_outputs_weights_and_gradients(source_width):
     assert_close(weights, weights2)
     wanted = (x,) if source_width is None else (x, source)
     assert_close(gradients(y, *wanted), gradients(y2, *wanted), atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(ours(x, None if source_width is None else source), y), "the mask does nothing"
+    assert not torch.allclose(ours(x, None if source_width is None else source), y), (
+        "the mask does nothing")
 
 
 def test_attention_drops_out_in_training_alone():
     torch.manual_seed(0)
-    attn, x = Attention(32, 4, dropout=0.5), torch.randn(3, 6, 32)
+    attn = Attention(32, 4, dropout=0.5)
+    x = torch.randn(3, 6, 32)
     assert not torch.allclose(attn(x), attn(x))
     with record_weights(attn):
         assert not torch.allclose(attn(x), attn(x))
@@ -62,17 +66,23 @@ def test_mlp_by_hand():
         nn.init.constant_(layer.weight, weight)
         nn.init.constant_(layer.bias, bias)
     inner = 2 * 0.75 - 1
-    exact = inner * (1 + math.erf(inner / 2 ** 0.5)) / 2         # the tanh form differs at the fourth digit
-    assert_close(mlp(torch.tensor([[0.75]])), torch.tensor([[3 * exact + 0.5]]), atol=1e-6, rtol=0)
+    # the tanh form differs at the fourth digit
+    exact = inner * (1 + math.erf(inner / 2 ** 0.5)) / 2
+    assert_close(mlp(torch.tensor([[0.75]])),
+                 torch.tensor([[3 * exact + 0.5]]), atol=1e-6, rtol=0)
 
 
 def test_init_touches_matrices_and_embeddings_alone():
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 8, 3)
     before = conv.weight.clone()
-    module = nn.ModuleList([nn.Linear(200, 200), nn.Embedding(200, 100, padding_idx=0), nn.LayerNorm(9), conv])
+    module = nn.ModuleList([nn.Linear(200, 200), nn.Embedding(200, 100, padding_idx=0),
+                            nn.LayerNorm(9), conv])
     init_weights(module, 0.05)
     linear, table, norm, _ = module
-    assert abs(linear.weight.std() - 0.05) < 0.002 and abs(table.weight[1:].std() - 0.05) < 0.002
+    assert abs(linear.weight.std() - 0.05) < 0.002
+    assert abs(table.weight[1:].std() - 0.05) < 0.002
     assert linear.bias.eq(0).all() and table.weight[0].eq(0).all()
-    assert norm.weight.eq(1).all() and norm.bias.eq(0).all() and conv.weight.equal(before)
+    assert norm.weight.eq(1).all()
+    assert norm.bias.eq(0).all()
+    assert conv.weight.equal(before)

@@ -1,4 +1,5 @@
-"""bench step and data: what they print, FLOPs by hand, and that a step is the training's own."""
+"""bench step and data: what they print, FLOPs by hand,
+and that a step is the training's own."""
 import copy
 import json
 import math
@@ -35,7 +36,8 @@ def run(monkeypatch, *words: str):
 def test_the_command_prints_every_figure_of_a_recipe(name, monkeypatch, capsys):
     run(monkeypatch, "bench", "step", name, *CHANGES, "--steps", "2")
     printed = json.loads(capsys.readouterr().out)
-    assert all(printed[key] > 0 and math.isfinite(printed[key]) for key in FIGURES)
+    for key in FIGURES:
+        assert printed[key] > 0 and math.isfinite(printed[key])
     assert printed["command"].startswith(f"minalbef bench step {name} image_size=32")
     assert printed["precision"] == "fp32" and printed["date"] and printed["commit"]
     assert printed["steps_of_the_run"] == preset(name, batch=4).steps
@@ -49,7 +51,8 @@ def test_the_command_prints_every_figure_of_a_recipe(name, monkeypatch, capsys):
 
 def flops_of(**changes) -> dict[str, float]:
     work = Steps(replace(CONFIG, **changes), full_texts=True)
-    return count_parts(work, [work.config.steps - 1])            # at 0 the teacher has no weight
+    # at 0 the teacher has no weight
+    return count_parts(work, [work.config.steps - 1])
 
 
 def test_flops_of_the_image_encoder_are_those_counted_by_hand():
@@ -64,13 +67,15 @@ def test_flops_of_the_image_encoder_are_those_counted_by_hand():
 
 
 def test_a_step_is_that_of_the_training_loop(tmp_path):
-    still = dict(dropout=0.0, alpha=0.0, warmup_steps=0, lr_end=1e-4, lr=1e-4, epoch=4, epochs=1.0)
+    still = dict(dropout=0.0, alpha=0.0, warmup_steps=0,
+                 lr_end=1e-4, lr=1e-4, epoch=4, epochs=1.0)
     work = Steps(replace(CONFIG, **still))
     other = copy.deepcopy(work.task)
     start = other.get_parameter("student.fusion.layers.0.mlp.fc1.weight").clone()
     work(0)
     train.fit(other, work.batch, work.config, tmp_path, quiet=True)
-    ours, theirs = dict(work.task.named_parameters()), dict(other.named_parameters())
+    ours = dict(work.task.named_parameters())
+    theirs = dict(other.named_parameters())
     assert_close(ours, theirs)
     assert not ours["student.fusion.layers.0.mlp.fc1.weight"].equal(start), "it trains"
 
@@ -80,7 +85,8 @@ def test_a_step_is_that_of_the_training_loop(tmp_path):
     ("runs/none", "'runs/none' is neither a run folder nor a preset"),
     ("paper-4m batch=1", "batch=1: pretrain draws negatives"),
     ("paper-4m device=cuda", "device='cuda'"), ("paper-4m batch", "'batch' is no change"),
-    ("paper-4m image_sise=32", "did you mean 'image_size'"), ("tiny --steps 0", "--steps 0 must")])
+    ("paper-4m image_sise=32", "did you mean 'image_size'"),
+    ("tiny --steps 0", "--steps 0 must")])
 def test_what_cannot_be_measured_is_said(words, says, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, "bench", "step", *words.split())

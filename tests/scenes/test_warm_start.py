@@ -1,4 +1,5 @@
-"""warm_start: labels of the scenes, two heads, and an encoder that is handed over as it computes in evaluation."""
+"""warm_start: labels of the scenes, two heads,
+and an encoder that is handed over as it computes in evaluation."""
 
 import math
 

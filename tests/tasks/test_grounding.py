@@ -1,4 +1,5 @@
-"""Grounding: the original's box scores, overlaps and accuracies, and what must be true of any choice among boxes."""
+"""Grounding: the original's box scores, overlaps and accuracies,
+and what must be true of any choice among boxes."""
 
 import pytest
 import torch
@@ -29,7 +30,8 @@ def recorded_maps():
 
 
 def differences(maps) -> dict[str, float]:
-    """The recorded evaluation from maps (2, g, g), done again: each figure's worst difference over its tolerance."""
+    """The recorded evaluation from maps (2, g, g), done again:
+    each figure's worst difference over its tolerance."""
     recorded = figures("grounding")
     case = recorded["grounding_eval"]
     resized = recorded["arrays"]["grounding_eval/last_resized_map_120x160_every4"]
@@ -121,13 +123,15 @@ def words(case):
 
 
 def masked_by_hand(model, image, tokens, hidden, layer):
-    """One text: some pieces masked, their true logits pulled back to one layer's attention, mean over the pieces."""
+    """One text: some pieces masked, their true logits pulled back to one layer's
+    attention, mean over the pieces."""
     keep = torch.ones_like(tokens, dtype=torch.bool)[None]
     masked = torch.tensor(
         [[MASK if i in hidden else token for i, token in enumerate(tokens.tolist())]]
     )
     with record_weights(model.fusion, "cross") as weights:
-        fused = model.fuse(model.encode_text(masked, keep), keep, model.encode_image(image[None]))
+        fused = model.fuse(model.encode_text(masked, keep),
+                           keep, model.encode_image(image[None]))
     logits = model.word_logits(fused)
     (slope,) = torch.autograd.grad(sum(logits[0, i, tokens[i]] for i in hidden), weights[layer])
     heads = weights[layer].shape[1]
@@ -148,11 +152,13 @@ def test_masked_words_are_explained_as_by_hand_and_a_batch_as_its_texts_alone(ca
             told = tokens[row, :length]
             assert_close(
                 together[row],
-                masked_by_hand(model, image[row], told, words[row].nonzero()[:, 0].tolist(), layer),
+                masked_by_hand(model, image[row], told,
+                               words[row].nonzero()[:, 0].tolist(), layer),
             )
             assert_close(
                 each[row],
-                sum(masked_by_hand(model, image[row], told, [i], layer) for i in range(1, length))
+                sum(masked_by_hand(model, image[row], told, [i], layer)
+                    for i in range(1, length))
                 / (length - 1),
             )
     # masked words reach their own logits from the last layer, too
@@ -188,7 +194,8 @@ def test_a_box_scores_what_of_the_map_lies_in_it():
             ]
         ),
     )
-    assert found.argmax() == 1 and score_boxes(blob, boxes, SIZE, power=0).argmax() != 1
+    assert found.argmax() == 1
+    assert score_boxes(blob, boxes, SIZE, power=0).argmax() != 1
     assert choose_box(found, boxes).equal(boxes[1])
 
 

@@ -1,4 +1,5 @@
-"""tasks.nlvr2, tasks.text_assignment: against the original's figures, a plain computation, and numbers made by hand."""
+"""tasks.nlvr2, tasks.text_assignment: against the original's figures,
+a plain computation, and numbers made by hand."""
 
 from functools import cache
 
@@ -33,8 +34,10 @@ ABSENT = r"(albef\.)?(match_head|word_head|image_proj|text_proj|temperature)\b"
 
 def golden_config(size: str) -> Config:
     return Config(
-        image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4, vocab_size=64,
-        positions=40, text_width=48, text_depth=HALF[size], text_heads=4, fusion_depth=HALF[size],
+        image_size=32, patch_size=8, image_width=48,
+        image_depth=4, image_heads=4, vocab_size=64,
+        positions=40, text_width=48, text_depth=HALF[size],
+        text_heads=4, fusion_depth=HALF[size],
         dropout=0.0, embed_dim=16, queue_size=16, batch=4,
     )
 
@@ -95,7 +98,8 @@ def worst(ours, theirs, atol: float, rtol: float = 0.0) -> float:
 def gradient_differences(
     student: PairModel, loss, recorded: dict, fusion_from: int, head: str
 ) -> dict[str, float]:
-    """Norms of gradients under the original's names: of every parameter, and of those that have none there."""
+    """Norms of gradients under the original's names: of every parameter,
+    and of those that have none there."""
     student.zero_grad()
     loss.backward()
     grads = {
@@ -110,7 +114,8 @@ def gradient_differences(
             for key, value in key_table.write(grads, {}, {}, fusion_from, False, head).items()
             if not key.endswith("position_ids")
         }
-        known = {key: value for key, value in recorded["grad_norms"].items() if value is not None}
+        known = {key: value for key, value in recorded["grad_norms"].items()
+                 if value is not None}
         result = {
             f"gradient of {key}": worst(norms[key], known[key], 2e-6, 5e-6)
             for key in norms.keys() & known.keys()
@@ -124,7 +129,8 @@ def gradient_differences(
 
 
 def nlvr2_differences(size: str) -> dict[str, float]:
-    """The original's NLVR2, as recorded, and ours: what -> worst difference over its tolerance."""
+    """The original's NLVR2, as recorded, and ours:
+    what -> worst difference over its tolerance."""
     recorded, task, batch = golden_nlvr2(size)
     seen = {}
     arrays = recorded["arrays"]
@@ -256,7 +262,8 @@ def pair_batch(rows: int = 6, size: int = 24) -> NLVR2Batch:
 
 def test_a_model_of_pairs_starts_from_a_plain_one_of_another_image_size():
     torch.manual_seed(1)
-    plain, teacher = (disturb(ALBEF(small(**SIZES, image_size=16)), seed=seed) for seed in (1, 2))
+    plain, teacher = (disturb(ALBEF(small(**SIZES, image_size=16)), seed=seed)
+                      for seed in (1, 2))
     task = model()
     head = {name: value.clone() for name, value in task.student.head.state_dict().items()}
     task.start(plain, teacher)
@@ -268,7 +275,8 @@ def test_a_model_of_pairs_starts_from_a_plain_one_of_another_image_size():
             assert pairs[2 * i + 1].cross.k is None
         assert ours.albef.image_encoder.pos_embed.shape == (1, 10, 32)
         assert same_state(ours.head.state_dict(), head)
-    assert not any(p.requires_grad for p in task.teacher.parameters())
+    for p in task.teacher.parameters():
+        assert not p.requires_grad
     again = model()
     again.start(task.student.albef)
     assert same_state(again.student.albef.state_dict(), task.student.albef.state_dict())
@@ -335,7 +343,8 @@ def test_a_text_without_wrong_pictures_is_skipped():
     batch = caption_batch(2)
     one = PretrainBatch(*(x[:1] for x in (batch.image, batch.tokens, batch.keep, batch.ids)))
     draws = AssignDraws(tensor([0.9, 0.1]), tensor([0.9, 0.9]), torch.full((2, 2), 0.5))
-    loss = task(one, 0.0, AssignDraws(draws.case[:1], draws.side[:1], draws.negative[:1, :1]))[0][
+    loss = task(one, 0.0, AssignDraws(draws.case[:1], draws.side[:1],
+                                      draws.negative[:1, :1]))[0][
         "assign"
     ]
     loss.backward()

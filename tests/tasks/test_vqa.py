@@ -1,4 +1,5 @@
-"""vqa: the original's recorded losses, gradients and rankings; a plain decoder at unequal widths; open answers."""
+"""vqa: the original's recorded losses, gradients and rankings;
+a plain decoder at unequal widths; open answers."""
 
 import copy
 import itertools
@@ -32,7 +33,8 @@ from minalbef.tasks.vqa import (
 from minalbef.weights import key_table
 
 ABSENT = (
-    r"image_proj|text_proj|match_head|word_head|temperature"  # the original has none of these here
+    # the original has none of these here
+    r"image_proj|text_proj|match_head|word_head|temperature"
 )
 IDS = SimpleNamespace(pad=0, cls=2, sep=3)
 
@@ -107,7 +109,8 @@ def all_figures(size: str = "small") -> dict[str, float]:
     theirs = recorded["a04"]["grad_norms"]
     assert norms.keys() == theirs.keys()
     result |= {
-        f"gradient of {name}": off(norm, theirs[name], 2e-6, 2e-6) for name, norm in norms.items()
+        f"gradient of {name}": off(norm, theirs[name], 2e-6, 2e-6)
+        for name, norm in norms.items()
     }
 
     with torch.no_grad():
@@ -116,10 +119,12 @@ def all_figures(size: str = "small") -> dict[str, float]:
             (task.teacher, "logits_m_shifted", -1),
         ):
             x = model.decoder(answers, keep, model.read(batch), batch.keep, rows)
-            result[name] = off(model.decoder.word_logits(x[:, :cut]), arrays[f"a04/{name}"], 2e-5)
+            result[name] = off(model.decoder.word_logits(x[:, :cut]),
+                               arrays[f"a04/{name}"], 2e-5)
         albef = task.student.albef
         states = albef.fuse(
-            albef.encode_text(batch.tokens, batch.keep), batch.keep, albef.encode_image(batch.image)
+            albef.encode_text(batch.tokens, batch.keep),
+            batch.keep, albef.encode_image(batch.image)
         )
         result["question_states"] = off(states[rows], arrays["a04/question_states"], 2e-5)
 
@@ -134,9 +139,11 @@ def all_figures(size: str = "small") -> dict[str, float]:
                 f"{name} probabilities": off(probability, arrays[f"{name}/topk_probs"], 2e-6),
             }
         once = vqa.rank(model, batch, words, words > 0, 4)[1]
-        words, (first, whole) = arrays["rank/input_ids"].long(), arrays["rank/log_probs"].T
+        words = arrays["rank/input_ids"].long()
+        first, whole = arrays["rank/log_probs"].T
         logits = model(
-            words, words > 0, model.read(batch), batch.keep, torch.arange(3).repeat_interleave(4)
+            words, words > 0, model.read(batch),
+            batch.keep, torch.arange(3).repeat_interleave(4)
         )
         result["likelihoods"] = off(-answer_loss(logits, words, words > 0), whole, 5e-6, 2e-6)
         logits = model(
@@ -193,7 +200,8 @@ def task_and_batch(**changes) -> tuple[VQA, VQABatch]:
     disturb(task.student, 0.2)
     disturb(task.teacher, 0.2, seed=8)
     tokens, keep = texts(3, 9, task.config.vocab_size, lengths=[9, 7, 5])
-    answers, answers_keep = texts(6, 5, task.config.vocab_size, seed=1, lengths=[3, 5, 2, 4, 3, 5])
+    answers, answers_keep = texts(6, 5, task.config.vocab_size,
+                                  seed=1, lengths=[3, 5, 2, 4, 3, 5])
     return task, VQABatch(
         torch.randn(3, 3, 24, 24), tokens, keep, torch.arange(3), answers, answers_keep,
         torch.tensor([0.7, 0.3, 0.5, 0.2, 0.5, 0.3]), torch.tensor([2, 1, 3]),
@@ -280,7 +288,8 @@ def test_an_evaluation_compares_normal_forms_only_where_annotators_differ(monkey
     written = ["The dog.", "The dog.", "two", "2", "2"]
     monkeypatch.setattr(vqa, "answer_questions", lambda *some: written)
     said = [
-        ("dog",) * 10, ("dog",) * 9 + ("cat",), ("two",) * 10, ("two",) * 9 + ("2",), ("cow",) * 10,
+        ("dog",) * 10, ("dog",) * 9 + ("cat",),
+        ("two",) * 10, ("two",) * 9 + ("2",), ("cow",) * 10,
     ]
     records = [VQARecord(None, "what?", words, i) for i, words in enumerate(said)]
     samples, more = vqa.evaluate_vqa(None, None, records, How(answers=["2", "two", "dog"]))
@@ -293,7 +302,8 @@ def test_records_become_a_batch_with_weighted_answers(tmp_path):
     picture = Image.new("RGB", (20, 30), "red")
     records = [
         VQARecord(
-            picture, "Is the man on a surf-board?", ("yes",) * 6 + ("no",) * 3 + ("the man",), 31
+            picture, "Is the man on a surf-board?",
+            ("yes",) * 6 + ("no",) * 3 + ("the man",), 31
         ),
         VQARecord(picture, "two?", ("two",), 7, trust=0.5),
     ]
@@ -305,7 +315,8 @@ def test_records_become_a_batch_with_weighted_answers(tmp_path):
     assert batch.image.shape == (2, 3, 24, 24)
     assert batch.ids.tolist() == [31, 7]
     assert batch.counts.tolist() == [3, 1]
-    assert batch.answers.tolist() == [[2, 14, 3, 0], [2, 15, 3, 0], [2, 13, 6, 3], [2, 16, 3, 0]]
+    assert batch.answers.tolist() == [[2, 14, 3, 0], [2, 15, 3, 0],
+                                      [2, 13, 6, 3], [2, 16, 3, 0]]
     assert_close(batch.weights, torch.tensor([0.6, 0.3, 0.1, 0.5]))
     assert batch.to("cpu").answers.equal(batch.answers)
     with pytest.raises(ValueError, match="question 7, 'two\\?', has no answer"):

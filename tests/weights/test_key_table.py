@@ -1,4 +1,5 @@
-"""names: every key of the original's, small with real numbers and at full size, is understood and written back."""
+"""names: every key of the original's, small with real numbers and at full size,
+is understood and written back."""
 
 import pytest
 import torch
@@ -73,7 +74,8 @@ def test_names_mean_what_they_should(theirs, ours):
 
 @pytest.mark.parametrize(
     "name",
-    ["image_encoder.patch_embed.down.0.0.weight", "fusion.layers.0.gate.weight", "extra.weight"],
+    ["image_encoder.patch_embed.down.0.0.weight",
+     "fusion.layers.0.gate.weight", "extra.weight"],
 )
 def test_a_weight_that_the_original_lacks_is_not_written(name):
     with pytest.raises(ValueError, match=f"{name}: the original has no such weight"):

@@ -1,4 +1,5 @@
-"""pretrained: ViT and BERT weights compute what they do in timm and transformers; what is not loaded is named."""
+"""pretrained: ViT and BERT weights compute what they do in timm and transformers;
+what is not loaded is named."""
 
 from pathlib import Path
 
@@ -118,10 +119,12 @@ def test_of_a_run_the_image_encoder_is_taken():
 def compare(
     ours: ALBEF, theirs: BertModel, tokens: torch.Tensor, keep: torch.Tensor, atol: float = 1e-5
 ):
-    """Text tokens as a whole; of every fusion layer, what comes before and after cross-attention, which BERT lacks."""
+    """Text tokens as a whole; of every fusion layer,
+    what comes before and after cross-attention, which BERT lacks."""
     below = len(ours.text_encoder.layers)
     hidden = theirs(tokens, attention_mask=keep.long(), output_hidden_states=True).hidden_states
-    assert_close(ours.encode_text(tokens, keep)[keep], hidden[below][keep], atol=atol, rtol=1e-5)
+    assert_close(ours.encode_text(tokens, keep)[keep],
+                 hidden[below][keep], atol=atol, rtol=1e-5)
     assert len(theirs.encoder.layer) == below + len(ours.fusion.layers)
     for layer, bert_layer, x, y in zip(
         ours.fusion.layers, theirs.encoder.layer[below:], hidden[below:], hidden[below + 1 :]
@@ -141,7 +144,8 @@ def compare(
 def test_bert_computes_what_transformers_does(tmp_path, kind, old_names, form):
     theirs = bert(kind)
     ours = our_albef()
-    fresh = {name: value.clone() for name, value in ours.state_dict().items() if "cross" in name}
+    fresh = {name: value.clone()
+             for name, value in ours.state_dict().items() if "cross" in name}
     source = {key: value.clone() for key, value in theirs.state_dict().items()}
     if old_names:
         source = {
@@ -150,7 +154,8 @@ def test_bert_computes_what_transformers_does(tmp_path, kind, old_names, form):
             ): value
             for key, value in source.items()
         }
-        source["bert." * (kind is not BertModel) + "embeddings.position_ids"] = torch.arange(12)[
+        source["bert." * (kind is not BertModel)
+               + "embeddings.position_ids"] = torch.arange(12)[
             None
         ]
     if form.endswith("safetensors"):
