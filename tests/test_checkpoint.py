@@ -29,7 +29,7 @@ TEXTS = ["a red apple", "two cats above a small lemon on a blue background", "a 
 
 
 @pytest.fixture(scope="module")
-def made():
+def parts():
     """(model, tokenizer, three pictures of other sizes than the model's)."""
     tokenizer = Tokenizer.train(TEXTS, 128)
     torch.manual_seed(0)
@@ -39,14 +39,14 @@ def made():
 
 
 @pytest.fixture
-def folder(made, tmp_path):
-    model, tokenizer, _ = made
+def folder(parts, tmp_path):
+    model, tokenizer, _ = parts
     save(tmp_path / "run", model, tokenizer, make_teacher(model))
     return tmp_path / "run"
 
 
-def test_a_saved_model_comes_back_the_same(made, folder):
-    model, tokenizer, _ = made
+def test_a_saved_model_comes_back_the_same(parts, folder):
+    model, tokenizer, _ = parts
     run = load(folder)
     assert same_state(run.model.state_dict(), model.state_dict())
     assert run.config == model.config
@@ -59,8 +59,8 @@ def test_a_saved_model_comes_back_the_same(made, folder):
                                                         "teacher.safetensors"}
 
 
-def test_similarity_and_match_probability_equal_the_plain_way(made, folder, tmp_path):
-    model, tokenizer, pictures = made
+def test_similarity_and_match_probability_equal_the_plain_way(parts, folder, tmp_path):
+    model, tokenizer, pictures = parts
     run = load(folder)
     similarity = run.similarity(pictures, TEXTS[:2])
     probability = run.match_probability(pictures, TEXTS[:2])
@@ -84,24 +84,25 @@ def test_similarity_and_match_probability_equal_the_plain_way(made, folder, tmp_
 
 
 def test_of_a_pictures_texts_only_the_most_similar_are_read_where_top_says_so(
-        made, folder, monkeypatch):
+        parts, folder, monkeypatch):
     # so that several parts are put together
     monkeypatch.setattr(run_module, "PAIR_CHUNK", 3)
     run = load(folder)
     texts = [*TEXTS, "two dogs", "a lemon above a cat"]
     rows = []
-    whole = run.match_probability(made[2], texts)
-    sim = run.similarity(made[2], texts)
-    run.model.match_head.register_forward_hook(lambda _, given, __: rows.append(len(given[0])))
-    some = run.match_probability(made[2], texts, top=2)
-    read = some > 0
-    assert sum(rows) == 6 and read.sum(1).tolist() == [2, 2, 2]
-    assert sim.masked_fill(~read, 2).amin(1).ge(sim.masked_fill(read, -2).amax(1)).all(), (
+    full = run.match_probability(parts[2], texts)
+    sim = run.similarity(parts[2], texts)
+    run.model.match_head.register_forward_hook(
+        lambda _, inputs, __: rows.append(len(inputs[0])))
+    best = run.match_probability(parts[2], texts, top=2)
+    mask = best > 0
+    assert sum(rows) == 6 and mask.sum(1).tolist() == [2, 2, 2]
+    assert sim.masked_fill(~mask, 2).amin(1).ge(sim.masked_fill(mask, -2).amax(1)).all(), (
         "the best by similarity")
-    assert_close(some[read], whole[read], atol=1e-5, rtol=0)
-    assert_close(run.match_probability(made[2], texts, top=9), whole, atol=1e-5, rtol=0)
+    assert_close(best[mask], full[mask], atol=1e-5, rtol=0)
+    assert_close(run.match_probability(parts[2], texts, top=9), full, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="top=0 must be a whole number of at least 1"):
-        run.match_probability(made[2], texts, top=0)
+        run.match_probability(parts[2], texts, top=0)
 
 
 def test_tiny_is_the_shipped_model_where_no_folder_has_that_name(folder, tmp_path, monkeypatch):
@@ -113,41 +114,42 @@ def test_tiny_is_the_shipped_model_where_no_folder_has_that_name(folder, tmp_pat
 
 @pytest.mark.parametrize("text, says", [("", "has no words"), ("!?", "has no words"),
                                         ("a red apple " * 9, "the limit is 12")])
-def test_an_empty_or_too_long_sentence_is_refused(made, folder, text, says):
+def test_an_empty_or_too_long_sentence_is_refused(parts, folder, text, says):
     for ask in (load(folder).similarity, load(folder).match_probability):
         with pytest.raises(ValueError, match=says):
-            ask(made[2][0], text)
+            ask(parts[2][0], text)
 
 
-def test_a_folder_is_read_in_the_order_of_its_names(made, folder, tmp_path):
+def test_a_folder_is_read_in_the_order_of_its_names(parts, folder, tmp_path):
     run = load(folder)
-    for name, picture in zip(("b.png", "a.png", "c.PNG"), made[2]):
+    for name, picture in zip(("b.png", "a.png", "c.PNG"), parts[2]):
         Image.fromarray(picture).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
-    assert_close(run.embed_images(tmp_path), run.embed_images([made[2][i] for i in (1, 0, 2)]))
+    assert_close(run.embed_images(tmp_path), run.embed_images([parts[2][i] for i in (1, 0, 2)]))
     with pytest.raises(ValueError,
                        match="no image is in .*run or its subfolders: no file there"):
         run.embed_images(folder)
 
 
-def test_attention_is_each_words_share_of_the_picture_and_explain_is_predicts_map(made, folder):
+def test_attention_is_each_words_share_of_the_picture_and_explain_is_predicts_map(
+        parts, folder):
     run = load(folder)
-    tokens = len(made[1].tokens(TEXTS[0])) + 1
+    tokens = len(parts[1].tokens(TEXTS[0])) + 1
     c = run.config
-    seen = run.attention(made[2][0], TEXTS[0])
-    assert seen.shape == (c.fusion_depth, c.text_heads, tokens, c.grid, c.grid)
-    assert not seen.requires_grad
-    assert (seen >= 0).all() and (seen.sum((-2, -1)) <= 1 + 1e-5).all()
-    whole = Run(disturb(ALBEF(replace(c, fuse_cls=True))).eval(),
-                made[1], replace(c, fuse_cls=True), folder)
-    tokens, keep = made[1].encode(TEXTS[:1])
-    with torch.no_grad(), record_weights(whole.model.fusion, "cross") as weights:
-        whole.model.fuse(whole.model.encode_text(tokens, keep), keep,
-                         whole.model.encode_image(whole.transform(made[2][0])[None]))
-    shown = whole.attention(made[2][0], TEXTS[0])[0].flatten(2)
-    assert_close(shown, weights[0][0, :, :, 1:])                 # without the picture's [CLS]
-    found = predict("retrieval", run.model, run.tokenizer, made[2][0], TEXTS[0])
-    assert_close(run.explain(made[2][0], TEXTS[0]), found.maps[0])
+    maps = run.attention(parts[2][0], TEXTS[0])
+    assert maps.shape == (c.fusion_depth, c.text_heads, tokens, c.grid, c.grid)
+    assert not maps.requires_grad
+    assert (maps >= 0).all() and (maps.sum((-2, -1)) <= 1 + 1e-5).all()
+    full = Run(disturb(ALBEF(replace(c, fuse_cls=True))).eval(),
+               parts[1], replace(c, fuse_cls=True), folder)
+    tokens, keep = parts[1].encode(TEXTS[:1])
+    with torch.no_grad(), record_weights(full.model.fusion, "cross") as weights:
+        full.model.fuse(full.model.encode_text(tokens, keep), keep,
+                        full.model.encode_image(full.transform(parts[2][0])[None]))
+    words = full.attention(parts[2][0], TEXTS[0])[0].flatten(2)
+    assert_close(words, weights[0][0, :, :, 1:])                 # without the picture's [CLS]
+    result = predict("retrieval", run.model, run.tokenizer, parts[2][0], TEXTS[0])
+    assert_close(run.explain(parts[2][0], TEXTS[0]), result.maps[0])
 
 
 def test_a_folder_that_is_no_run_is_told_what_it_lacks(folder, tmp_path):
@@ -260,7 +262,7 @@ def test_a_flipped_byte_of_the_state_is_found(tmp_path):
     save_state(tmp_path, task, optimiser, 7, config)
     path = tmp_path / "state.pt"
     good = path.read_bytes()
-    found = 0
+    refusals = 0
     before = copy.deepcopy(task.state_dict())
     places = [*range(0, len(good), len(good) // 60), *range(len(good) - 60, len(good), 6)]
     for place in places:
@@ -268,9 +270,9 @@ def test_a_flipped_byte_of_the_state_is_found(tmp_path):
         try:
             assert load_state(tmp_path, task, optimiser, config) == 7
         except ValueError as error:
-            found += "state.pt cannot be read" in str(error)
+            refusals += "state.pt cannot be read" in str(error)
         assert same_state(task.state_dict(), before), f"byte {place} changed the weights"
-    assert found > len(places) // 2                    # the others are padding
+    assert refusals > len(places) // 2                    # the others are padding
 
 
 @pytest.mark.parametrize("now, says", [

@@ -33,11 +33,11 @@ def test_steps_and_grid_by_hand():
 
 
 def test_a_share_shrinks_the_run_and_its_warm_up_and_keeps_its_phases():
-    whole = preset("tiny")
+    full = preset("tiny")
     part = preset("tiny", share=0.1)
-    assert (part.steps, part.warmup_steps) == (whole.steps // 10, whole.warmup_steps // 10)
-    assert part == dataclasses.replace(whole, share=0.1, epoch=whole.epoch // 10,
-                                       warmup_steps=whole.warmup_steps // 10)
+    assert (part.steps, part.warmup_steps) == (full.steps // 10, full.warmup_steps // 10)
+    assert part == dataclasses.replace(full, share=0.1, epoch=full.epoch // 10,
+                                       warmup_steps=full.warmup_steps // 10)
     assert preset("tiny", share="0.1", epoch=640).steps == 10
 
 
@@ -80,16 +80,16 @@ def test_a_hostile_value_is_in_the_fields_range_or_refused_by_name(field):
     for make, value in itertools.product((dataclasses.replace, settings.replace_checked),
                                          HOSTILE):
         try:
-            made = getattr(make(preset("paper-4m"), **{field.name: value}), field.name)
+            result = getattr(make(preset("paper-4m"), **{field.name: value}), field.name)
         except ValueError as error:
             assert re.search(f"{field.name}=.*({RULES})", str(error)), error
             continue
-        assert type(made) is kind or kind is float, f"{field.name}={value} is taken"
+        assert type(result) is kind or kind is float, f"{field.name}={value} is taken"
         if kind in (int, float):
             least, most = RANGES[field.name]
-            assert least <= made <= most and made in (value, float(value))
+            assert least <= result <= most and result in (value, float(value))
         else:
-            assert field.name == "name" or made is False, field.name
+            assert field.name == "name" or result is False, field.name
 
 
 # What the paper and its code say, in literals. "paper" is Li et al. 2021, "code" salesforce/ALBEF at b9727e4
@@ -145,10 +145,10 @@ OURS = {"tiny", "clipart", "desk", "small", "base"}
 @pytest.mark.parametrize("name", OF_THE_PAPER)
 def test_the_papers_presets_have_the_papers_numbers(name):
     c = preset(name)
-    said = PAPER | OF_THE_PAPER[name]
-    assert {field: getattr(c, field) for field in said} == said
+    expected = PAPER | OF_THE_PAPER[name]
+    assert {field: getattr(c, field) for field in expected} == expected
     unsaid = {field for field, value in c.to_dict().items()
-              if value != getattr(Config(), field)} - said.keys()
+              if value != getattr(Config(), field)} - expected.keys()
     assert unsaid <= {"name", "text_length"}, (
         "says nothing of it: neither the paper nor this table")
 

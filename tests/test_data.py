@@ -73,10 +73,10 @@ def test_a_sets_picture_is_read_as_stored():
     for file in (file_of(picture(), "JPEG", exif=exif),
                  file_of(clear), file_of(picture("P"), transparency=1),
                  file_of(grey)):
-        theirs = Image.open(file).convert("RGB")
-        assert np.array_equal(np.array(open_image(file, upright=False)), np.array(theirs))
+        reference = Image.open(file).convert("RGB")
+        assert np.array_equal(np.array(open_image(file, upright=False)), np.array(reference))
         assert torch.equal(transform(file, 8),
-                           transform(theirs.resize((8, 8), Image.Resampling.BICUBIC), 8))
+                           transform(reference.resize((8, 8), Image.Resampling.BICUBIC), 8))
 
 
 @pytest.mark.parametrize("content",

@@ -62,9 +62,9 @@ class Recorded(nn.Module):
 
 def only(task: nn.Module, name: str) -> nn.Module:
     """The task with one of its losses alone."""
-    whole = task.forward
+    run = task.forward
     def forward(*args):
-        losses, carry = whole(*args)
+        losses, carry = run(*args)
         return {name: losses[name]}, carry
     task.forward = forward
     return task
@@ -73,14 +73,14 @@ def only(task: nn.Module, name: str) -> nn.Module:
 @contextmanager
 def recorded_draws():
     """Meanwhile the negatives that are drawn are written down: rows, and whether they count."""
-    found = []
+    negatives = []
     draw = Pretrain.hard_negatives
-    def drawn(*args):
-        found.append(draw(*args))
-        return found[-1]
-    Pretrain.hard_negatives = staticmethod(drawn)
+    def record(*args):
+        negatives.append(draw(*args))
+        return negatives[-1]
+    Pretrain.hard_negatives = staticmethod(record)
     try:
-        yield found
+        yield negatives
     finally:
         Pretrain.hard_negatives = staticmethod(draw)
 
@@ -217,15 +217,16 @@ def exact(request, tmp_path_factory):
 
 
 def test_in_float64_two_processes_have_the_losses_gradients_and_negatives_of_one(two, exact):
-    first, second = (found["exact"] for found in two[0])
+    first, second = (result["exact"] for result in two[0])
     assert any(a > 1.5 * b for a, b in zip(first["hidden"], second["hidden"])), (
         "as many words are masked in both")
     if exact["hidden"]:
         assert [a + b for a, b in zip(first["hidden"], second["hidden"])] == exact["hidden"]
-    for ours, a, b in zip(exact["losses"], first["losses"], second["losses"], strict=True):
-        assert_close({name: (a[name] + b[name]) / 2 for name in ours}, ours, atol=EXACT, rtol=0)
-    for found in (first, second):
-        assert_close(found["gradients"], exact["gradients"], atol=EXACT, rtol=0)
+    for value, a, b in zip(exact["losses"], first["losses"], second["losses"], strict=True):
+        assert_close({name: (a[name] + b[name]) / 2 for name in value},
+                     value, atol=EXACT, rtol=0)
+    for result in (first, second):
+        assert_close(result["gradients"], exact["gradients"], atol=EXACT, rtol=0)
     assert len(exact["negatives"]) == 2 * 4, "of texts and pictures, in all steps but the first"
     for (index, valid), a, b in zip(exact["negatives"], first["negatives"],
                                     second["negatives"], strict=True):
@@ -234,47 +235,47 @@ def test_in_float64_two_processes_have_the_losses_gradients_and_negatives_of_one
 
 
 def test_in_float64_two_processes_end_with_the_weights_teacher_and_queue_of_one(two, exact):
-    for found in (one["exact"]["state"] for one in two[0]):
-        for name, ours in exact["state"].items():
+    for result in (process["exact"]["state"] for process in two[0]):
+        for name, value in exact["state"].items():
             # softmax ignores it: Adam scales up mere noise
             if not name.endswith(".k.bias"):
-                assert_close(found[name], ours, atol=EXACT,
+                assert_close(result[name], value, atol=EXACT,
                              rtol=0, msg=lambda m: f"{name}: {m}")
 
 
 def test_masked_words_are_counted_over_all_passes_of_all_processes(two):
-    whole = in_passes("mlm", 1)
-    a, b = (found["words"] for found in two[0])
-    assert_close((a["loss"] + b["loss"]) / 2, whole["loss"])
-    for found in (a, b):
-        assert_close(found["gradients"],
-                     {name: whole["gradients"][name] for name in found["gradients"]},
+    full = in_passes("mlm", 1)
+    a, b = (result["words"] for result in two[0])
+    assert_close((a["loss"] + b["loss"]) / 2, full["loss"])
+    for result in (a, b):
+        assert_close(result["gradients"],
+                     {name: full["gradients"][name] for name in result["gradients"]},
                      atol=1e-7, rtol=1e-6)
-        assert sorted(found["ids"].tolist()) == sorted(whole["ids"].tolist())
+        assert sorted(result["ids"].tolist()) == sorted(full["ids"].tolist())
     assert a["ids"].equal(b["ids"]), "the queues would drift apart"
 
 
 def test_gradients_are_added_up_over_the_processes_once_a_step_however_many_passes(two):
-    for found in two[0]:
-        assert found["words"]["reduced"] == found["whole words"]["reduced"] != [], (
+    for result in two[0]:
+        assert result["words"]["reduced"] == result["whole words"]["reduced"] != [], (
             "once a bucket")
 
 
 def test_local_negatives_on_two_processes_are_those_of_one_in_two_passes(two):
     """A pass draws its negatives from its own rows, and so is what a process is."""
-    whole = in_passes("itm", 2, hard_negatives="local")
-    parts = [found["near"] for found in two[0]]
-    drawn = [(index + 4 * number, valid) for number in (0, 1)
-             for index, valid in whole["negatives"][2 * number:][:2]]
-    for (index, valid), (near, counts) in zip(drawn, parts[0]["negatives"]
+    full = in_passes("itm", 2, hard_negatives="local")
+    parts = [result["near"] for result in two[0]]
+    draws = [(index + 4 * number, valid) for number in (0, 1)
+             for index, valid in full["negatives"][2 * number:][:2]]
+    for (index, valid), (rows, counts) in zip(draws, parts[0]["negatives"]
                                               + parts[1]["negatives"], strict=True):
-        assert near.equal(index) and counts.equal(valid)
-    assert_close((parts[0]["loss"] + parts[1]["loss"]) / 2, whole["loss"])
-    for found in parts:
-        assert_close(found["gradients"],
-                     {name: whole["gradients"][name] for name in found["gradients"]},
+        assert rows.equal(index) and counts.equal(valid)
+    assert_close((parts[0]["loss"] + parts[1]["loss"]) / 2, full["loss"])
+    for result in parts:
+        assert_close(result["gradients"],
+                     {name: full["gradients"][name] for name in result["gradients"]},
                      atol=1e-7, rtol=1e-6)
-    assert abs(in_passes("itm", 1)["loss"] - whole["loss"]) > 1e-3, (
+    assert abs(in_passes("itm", 1)["loss"] - full["loss"]) > 1e-3, (
         "it would be the same with global ones")
 
 
@@ -312,18 +313,18 @@ def test_rows_are_fetched_from_the_own_machine_of_two_and_gradients_go_back():
 
 
 def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_to_the_same_weights(two):
-    for found in two[0]:
-        assert "after step 3 of 5" in found["stopped"]
-        assert len(found["resumed"]["losses"]) == 2
-        for name, value in found["global"]["state"].items():
+    for result in two[0]:
+        assert "after step 3 of 5" in result["stopped"]
+        assert len(result["resumed"]["losses"]) == 2
+        for name, value in result["global"]["state"].items():
             if isinstance(value, torch.Tensor):
-                assert found["resumed"]["state"][name].equal(value), name
+                assert result["resumed"]["state"][name].equal(value), name
 
 
 def test_nan_in_one_process_stops_all_at_the_same_step(two):
-    found, folder = two
-    for one in found:
-        assert "step 3: the loss or its gradient" in one["poisoned"]
+    result, folder = two
+    for process in result:
+        assert "step 3: the loss or its gradient" in process["poisoned"]
     state = torch.load(folder / "poisoned" / "state.pt", weights_only=True)
     assert state["step"] == 3
     for value in state["task"].values():

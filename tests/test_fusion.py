@@ -32,36 +32,36 @@ def fusion() -> Fusion:
 def test_fusion_equals_berts_cross_attention_layers(dropout):
     torch.manual_seed(0)
     config = replace(CONFIG, dropout=dropout)
-    ours = disturb(Fusion(config))
+    model = disturb(Fusion(config))
     text, keep, image = inputs()
     text = text[:3]
     keep = keep[:3]
     image_keep = torch.arange(10) < torch.tensor([10, 4, 1])[:, None]
     x = text
     masks = [torch.where(k, 0.0, -1e9)[:, None, None] for k in (keep, image_keep)]
-    theirs = [BertLayer(bert_config(config, 1, is_decoder=True, add_cross_attention=True),
+    layers = [BertLayer(bert_config(config, 1, is_decoder=True, add_cross_attention=True),
                         layer_idx=0)
-              for _ in ours.layers]
-    for layer, other in zip(ours.layers, theirs):
-        cross = other.crossattention
+              for _ in model.layers]
+    for layer, reference in zip(model.layers, layers):
+        cross = reference.crossattention
         cross.self.key = nn.Linear(32, 48)
         cross.self.value = nn.Linear(32, 48)          # the image has its own width
-        copy_weights((part, own) for own, part in [
-            *layer_pairs(layer, other), (layer.cross.q, cross.self.query),
+        copy_weights((part, weight) for weight, part in [
+            *layer_pairs(layer, reference), (layer.cross.q, cross.self.query),
             (layer.cross.k, cross.self.key),
             (layer.cross.v, cross.self.value), (layer.cross.proj, cross.output.dense),
             (layer.norm_cross, cross.output.LayerNorm)])
     with same_dropout():
-        for layer in theirs:
+        for layer in layers:
             x = layer(x, masks[0], image, masks[1])
             x = x[0] if isinstance(x, tuple) else x
     with same_dropout():
-        y = ours(text, keep, image, image_keep)
+        y = model(text, keep, image, image_keep)
     assert_close(y[keep], x[keep], atol=1e-5, rtol=1e-5)
-    seen = keep[..., None]
-    assert_close(gradients(y * seen, text, image),
-                 gradients(x * seen, text, image), atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(ours(text, keep, image)[keep], x[keep], atol=1e-3), (
+    mask = keep[..., None]
+    assert_close(gradients(y * mask, text, image),
+                 gradients(x * mask, text, image), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(model(text, keep, image)[keep], x[keep], atol=1e-3), (
         "blind to the image's mask")
 
 
@@ -69,9 +69,9 @@ PAIRS = (torch.tensor([0, 0, 3, 1, 2]), torch.tensor([0, 2, 1, 1, 0]))
 AS_MANY_PAIRS_AS_TEXTS = (torch.tensor([3, 0, 2, 0]), torch.tensor([0, 2, 1, 1]))
 
 
-def same(y, y2, wanted):
+def same(y, y2, leaves):
     assert_close(y, y2, atol=1e-5, rtol=1e-5)
-    for a, b in zip(gradients(y, *wanted), gradients(y2, *wanted)):
+    for a, b in zip(gradients(y, *leaves), gradients(y2, *leaves)):
         assert (a is None) == (b is None)
         if a is not None:
             assert_close(a, b, atol=1e-4, rtol=1e-4)
@@ -82,12 +82,12 @@ def test_pairs_equal_the_plain_form(pairs):
     f = fusion()
     text, keep, image = inputs()
     image_keep = torch.arange(10) < torch.tensor([10, 4, 7])[:, None]
-    wanted = (text, image, *f.parameters())
+    leaves = (text, image, *f.parameters())
     texts, images = pairs
-    for shown in (None, image_keep):
+    for image_mask in (None, image_keep):
         plain = f(text[texts], keep[texts], image[images],
-                  None if shown is None else shown[images])
-        same(f(text, keep, image, shown, pairs=pairs), plain, wanted)
+                  None if image_mask is None else image_mask[images])
+        same(f(text, keep, image, image_mask, pairs=pairs), plain, leaves)
 
 
 @pytest.mark.parametrize("pairs", [None, PAIRS])

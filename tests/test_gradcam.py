@@ -32,12 +32,12 @@ def differences(name: str, model: ALBEF, pixels, tokens, keep) -> dict[str, floa
     with torch.no_grad():
         image_tokens = model.encode_image(pixels)
         text = model.encode_text(tokens, keep)
-    ours = {"itm_logits": model.match_logits(model.fuse(text, keep, image_tokens))}
-    for place in {key.split("/")[0] for key in recorded} - set(ours):
+    arrays = {"itm_logits": model.match_logits(model.fuse(text, keep, image_tokens))}
+    for place in {key.split("/")[0] for key in recorded} - set(arrays):
         mode, block = place.split("_block")
         if mode == "itc":
-            ours[f"{place}/gradcam"] = gradcam.image_relevance(model, pixels, tokens,
-                                                               keep, int(block))
+            arrays[f"{place}/gradcam"] = gradcam.image_relevance(model, pixels, tokens,
+                                                                 keep, int(block))
             continue
         # it counts BERT's layers, we count fusion's
         layer = int(block) - model.config.text_depth
@@ -45,12 +45,12 @@ def differences(name: str, model: ALBEF, pixels, tokens, keep) -> dict[str, floa
         with record_weights(model.fusion, "cross") as weights:
             fused = model.fuse(text, keep, image_tokens)
         gradient, = torch.autograd.grad(gradcam.match_score(model)(fused).sum(), weights[layer])
-        shown = keep[:, None, :, None]
-        ours |= {f"{place}/gradcam_per_token": maps,
-                 f"{place}/gradcam": gradcam.text_map(maps, torch.ones_like(keep)),
-                 f"{place}/cams": weights[layer][..., 1:] * shown,
-                 f"{place}/grads_clamped": gradient[..., 1:].clamp(min=0) * shown}
-    return {key: ((ours[key].reshape(value.shape) - value).abs().max()
+        mask = keep[:, None, :, None]
+        arrays |= {f"{place}/gradcam_per_token": maps,
+                   f"{place}/gradcam": gradcam.text_map(maps, torch.ones_like(keep)),
+                   f"{place}/cams": weights[layer][..., 1:] * mask,
+                   f"{place}/grads_clamped": gradient[..., 1:].clamp(min=0) * mask}
+    return {key: ((arrays[key].reshape(value.shape) - value).abs().max()
                   / (2e-5 * value.abs().max())).item()
             for key, value in recorded.items()}
 

@@ -10,41 +10,42 @@ from helpers import disturb, gradients
 from minalbef.layers import MLP, Attention, init_weights, record_weights
 
 
-def torchs(ours: Attention) -> nn.MultiheadAttention:
+def torchs(layer: Attention) -> nn.MultiheadAttention:
     """torch's attention with our weights."""
-    width = ours.q.out_features
-    source = ours.k.in_features
-    theirs = nn.MultiheadAttention(width, ours.heads, kdim=source,
-                                   vdim=source, batch_first=True)
+    width = layer.q.out_features
+    source = layer.k.in_features
+    reference = nn.MultiheadAttention(width, layer.heads, kdim=source,
+                                      vdim=source, batch_first=True)
     with torch.no_grad():
-        parts = [ours.q, ours.k, ours.v]
-        if theirs.in_proj_weight is None:
+        parts = [layer.q, layer.k, layer.v]
+        if reference.in_proj_weight is None:
             for name, part in zip(("q", "k", "v"), parts):
-                getattr(theirs, f"{name}_proj_weight").copy_(part.weight)
+                getattr(reference, f"{name}_proj_weight").copy_(part.weight)
         else:
-            theirs.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
-        theirs.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
-        theirs.out_proj.load_state_dict(ours.proj.state_dict())
-    return theirs
+            reference.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        reference.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        reference.out_proj.load_state_dict(layer.proj.state_dict())
+    return reference
 
 
 @pytest.mark.parametrize("source_width", [None, 32])
 def test_attention_equals_torchs_in_outputs_weights_and_gradients(source_width):
     torch.manual_seed(0)
-    ours = disturb(Attention(48, 4, source_width))
-    theirs = torchs(ours)
+    layer = disturb(Attention(48, 4, source_width))
+    reference = torchs(layer)
     x = torch.randn(3, 5, 48, requires_grad=True)
     source = x if source_width is None else torch.randn(3, 7, 32, requires_grad=True)
     keep = torch.arange(source.shape[1]) < torch.tensor([source.shape[1], 3, 1])[:, None]
-    with record_weights(ours) as recorded:
-        y = ours(x, None if source_width is None else source, keep)
+    with record_weights(layer) as recorded:
+        y = layer(x, None if source_width is None else source, keep)
     weights, = recorded
-    y2, weights2 = theirs(x, source, source, key_padding_mask=~keep, average_attn_weights=False)
+    y2, weights2 = reference(x, source, source, key_padding_mask=~keep,
+                             average_attn_weights=False)
     assert_close(y, y2, atol=1e-5, rtol=1e-5)
     assert_close(weights, weights2)
-    wanted = (x,) if source_width is None else (x, source)
-    assert_close(gradients(y, *wanted), gradients(y2, *wanted), atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(ours(x, None if source_width is None else source), y), (
+    leaves = (x,) if source_width is None else (x, source)
+    assert_close(gradients(y, *leaves), gradients(y2, *leaves), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(layer(x, None if source_width is None else source), y), (
         "the mask does nothing")
 
 

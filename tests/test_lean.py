@@ -24,7 +24,7 @@ PRESETS = ("paper-4m", "retrieval-coco", "entailment", "vqa", "nlvr2-assign", "n
 OF_ROWS = {"mlm", "entailment", "answer", "nlvr2"}
 
 
-def made(name: str, **changes):
+def set_up(name: str, **changes):
     """A task in small, its config, and a batch of 6: of noise,
     the student a step away from its teacher."""
     config = preset(name, **SMALL_PAPER
@@ -53,7 +53,7 @@ def step(task, config, batch) -> tuple[dict, dict, tuple]:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_step_trains_all_weights_but_those_of_the_parts_that_a_task_says_are_unused(
         name, alpha):
-    task, config, batch = made(name)
+    task, config, batch = set_up(name)
     loop.backward(task, task, batch, alpha, task.draws(3), config, CPU)
     for weight, p in task.student.named_parameters():
         assert (p.grad is None) == (part_of(weight) in task.unused_parts), weight
@@ -67,17 +67,17 @@ def double(batch):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_passes_equal_the_whole_batch_where_a_loss_is_a_mean_over_examples(name):
-    task, config, batch = made(name)
+    task, config, batch = set_up(name)
     task = task.double()
     batch = double(batch)
-    whole, gradients, carry = step(task, config, batch)
+    full, gradients, carry = step(task, config, batch)
     parts, in_parts, carry_in_parts = step(task, replace(config, accumulate=3), batch)
-    assert parts.keys() == whole.keys() and gradients.keys() == in_parts.keys()
-    for loss in whole:
+    assert parts.keys() == full.keys() and gradients.keys() == in_parts.keys()
+    for loss in full:
         # weights of draws and counts are fp32
-        same = abs(parts[loss] - whole[loss]) < 1e-6 * whole[loss]
-        assert same == (loss in OF_ROWS), (loss, parts[loss], whole[loss])
-    if whole.keys() <= OF_ROWS:
+        same = abs(parts[loss] - full[loss]) < 1e-6 * full[loss]
+        assert same == (loss in OF_ROWS), (loss, parts[loss], full[loss])
+    if full.keys() <= OF_ROWS:
         assert_close(in_parts, gradients, atol=1e-7, rtol=1e-6)
     if carry:
         assert_close(carry_in_parts, carry)                      # the queue is filled alike
@@ -87,17 +87,17 @@ def test_passes_equal_the_whole_batch_where_a_loss_is_a_mean_over_examples(name)
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_bf16_is_near_fp32_and_its_losses_and_gradients_are_in_fp32(name):
-    task, config, batch = made(name)
+    task, config, batch = set_up(name)
     losses, gradients, carry = step(task, config, batch)
     low, low_gradients, low_carry = step(task, replace(config, precision="bf16"), batch)
     for loss, value in losses.items():
         assert low[loss].dtype == torch.float32
         assert low[loss] == pytest.approx(value.item(), rel=0.02), loss
         assert low[loss] != value, "bf16 was not on"
-    ours, theirs = (torch.cat([g[key].flatten() for key in gradients])
+    exact, rough = (torch.cat([g[key].flatten() for key in gradients])
                     for g in (gradients, low_gradients))
-    assert theirs.dtype == torch.float32
-    assert torch.cosine_similarity(ours, theirs, 0) > 0.95
+    assert rough.dtype == torch.float32
+    assert torch.cosine_similarity(exact, rough, 0) > 0.95
     for x, y in zip(carry or (), low_carry or ()):
         assert x.dtype == y.dtype, "the queue's features are in fp32"
 
@@ -136,9 +136,9 @@ class Spy(TorchDispatchMode):
     def unwatched(self, run):
         def call(*args):
             self.watching = False
-            found = run(*args)
+            result = run(*args)
             self.watching = True
-            return found
+            return result
         return call
 
 
@@ -147,7 +147,7 @@ class Spy(TorchDispatchMode):
     ("paper-4m", 1), ("paper-4m", 2), ("retrieval-coco", 1), ("entailment", 2), ("nlvr2", 1)])
 def test_a_step_asks_a_gpu_for_no_number(name, passes):
     """Forward, backward, optimiser and what follows."""
-    task, config, batch = made(name, dropout=0.1, accumulate=passes)
+    task, config, batch = set_up(name, dropout=0.1, accumulate=passes)
     optimiser = torch.optim.AdamW(train.parameter_groups(task, config), fused=True)
     spy = Spy()
     if hasattr(task, "prepare"):
@@ -173,7 +173,7 @@ def test_a_step_asks_a_gpu_for_no_number(name, passes):
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_layers_computed_again_give_the_same_losses_and_gradients(name, dropout):
-    task, config, batch = made(name, dropout=dropout)
+    task, config, batch = set_up(name, dropout=dropout)
     plain = step(task, config, batch)
     assert same_state(plain[:2], step(task, replace(config, checkpointing=True), batch)[:2])
 
@@ -192,7 +192,7 @@ def test_compiled_layers_give_the_same_losses_and_gradients(
     monkeypatch.setattr(torch, "compile",
                         lambda f: graphs.append(f) or compiler(f, backend="aot_eager"))
     torch._dynamo.reset()
-    task, config, batch = made("paper-4m", precision=precision)
+    task, config, batch = set_up("paper-4m", precision=precision)
     plain = step(task, config, batch)
     compiled = step(task, replace(config, compile=True, checkpointing=checkpointing), batch)
     assert graphs
@@ -201,9 +201,9 @@ def test_compiled_layers_give_the_same_losses_and_gradients(
         return
     # compiled, fewer results are rounded
     assert_close(compiled[0], plain[0], atol=0, rtol=0.02)
-    ours, theirs = (torch.cat([gradients[key].flatten() for key in plain[1]])
+    exact, rough = (torch.cat([gradients[key].flatten() for key in plain[1]])
                     for gradients in (plain[1], compiled[1]))
-    assert theirs.dtype == torch.float32
-    assert torch.cosine_similarity(ours, theirs, 0) > 0.95
+    assert rough.dtype == torch.float32
+    assert torch.cosine_similarity(exact, rough, 0) > 0.95
     full, _, _ = step(task, replace(config, precision="fp32"), batch)
     assert compiled[0] != full, "bf16 was not on"

@@ -50,10 +50,10 @@ def uniform(*shape, seed=0):
 
 def test_hard_negatives_are_drawn_as_softmax_says():
     logits = tensor([0.0, 1.5, -1.0, 0.7, 4.0])
-    own = tensor([False, False, False, False, True])
+    positive = tensor([False, False, False, False, True])
     draws = 20_000
     index, valid = hard_negatives(logits.expand(draws, -1),
-                                  own.expand(draws, -1), uniform(draws, 5))
+                                  positive.expand(draws, -1), uniform(draws, 5))
     counts = torch.bincount(index, minlength=5)
     expected = draws * logits[:4].softmax(-1)
     assert valid.all()
@@ -68,16 +68,16 @@ def test_hard_negatives_are_drawn_as_softmax_says():
 def test_a_confident_row_can_still_draw():
     # softmax leaves exactly 0 for every other key
     sim = tensor([[1e4, 0.0, 0.0], [0.0, 1e4, 9e3]])
-    own = torch.eye(2, 3, dtype=torch.bool)
+    positive = torch.eye(2, 3, dtype=torch.bool)
     assert sim.softmax(-1)[0, 1] == 0
-    index, valid = hard_negatives(sim, own, uniform(2, 3))
+    index, valid = hard_negatives(sim, positive, uniform(2, 3))
     assert valid.all() and index[0] in (1, 2) and index[1] == 2
-    assert hard_negatives(sim.bfloat16(), own, uniform(2, 3))[0].equal(index)
+    assert hard_negatives(sim.bfloat16(), positive, uniform(2, 3))[0].equal(index)
 
 
 def test_a_row_without_candidates_is_invalid_and_in_range():
-    own = tensor([[True, True, True], [True, False, True]])
-    index, valid = hard_negatives(torch.zeros(2, 3), own, uniform(2, 3))
+    positive = tensor([[True, True, True], [True, False, True]])
+    index, valid = hard_negatives(torch.zeros(2, 3), positive, uniform(2, 3))
     assert valid.tolist() == [False, True] and index[1] == 1 and 0 <= index[0] < 3
 
 
@@ -106,13 +106,13 @@ def test_mlm_learns_from_the_teacher_too():
     logits = tensor([[0.0, 1.0, 2.0], [1.0, -1.0, 0.0]])
     labels = tensor([2, 0])
     teacher = tensor([[0.0, 0.0, math.log(2)], [0.0, math.log(3), 0.0]])
-    own = -log_p([0, 1, 2], 2) - log_p([1, -1, 0], 0)
+    plain = -log_p([0, 1, 2], 2) - log_p([1, -1, 0], 0)
     taught = -sum(p * log_p(row, i) for row, ps in ((([0, 1, 2]), (0.25, 0.25, 0.5)),
                                                     (([1, -1, 0]), (0.2, 0.6, 0.2)))
                   for i, p in enumerate(ps))
     assert_close(mlm_loss(logits, labels, 2, teacher, 0.4),
-                 tensor((0.6 * own + 0.4 * taught) / 2))
-    assert_close(mlm_loss(logits, labels, 2, teacher, 0.0), tensor(own / 2))
+                 tensor((0.6 * plain + 0.4 * taught) / 2))
+    assert_close(mlm_loss(logits, labels, 2, teacher, 0.0), tensor(plain / 2))
 
 
 @pytest.mark.parametrize("count", [0, tensor(0.0)])

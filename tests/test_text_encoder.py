@@ -107,15 +107,15 @@ def test_it_is_saved_and_gives_the_same_once_loaded(trained):
     run = minalbef.load(folder, build=build)
     model = task.student.eval()
     batch = Batches(CONFIG)(1)
-    for one in (model, run.model):
-        assert isinstance(one.text_encoder, CausalLM)
-    def outputs(one: ALBEF) -> list[Tensor]:
-        x = one.encode_text(batch.tokens, batch.keep)
-        fused = one.fuse(x, batch.keep, one.encode_image(batch.image))
-        return [one.text_feature(x, batch.keep),
-                one.match_logits(fused), one.word_logits(fused)]
-    for ours, theirs in zip(outputs(model), outputs(run.model)):
-        assert ours.equal(theirs)
+    for albef in (model, run.model):
+        assert isinstance(albef.text_encoder, CausalLM)
+    def outputs(albef: ALBEF) -> list[Tensor]:
+        x = albef.encode_text(batch.tokens, batch.keep)
+        fused = albef.fuse(x, batch.keep, albef.encode_image(batch.image))
+        return [albef.text_feature(x, batch.keep),
+                albef.match_logits(fused), albef.word_logits(fused)]
+    for value, expected in zip(outputs(model), outputs(run.model)):
+        assert value.equal(expected)
     image = torch.zeros(3, 24, 24, dtype=torch.uint8)
     alone = run.embed_texts("w1 w2")
     together = run.embed_texts(["w1 w2", "w1 w2 w3 w4"])

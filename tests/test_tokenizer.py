@@ -101,16 +101,18 @@ def test_ids_are_those_of_transformers_with_berts_vocabulary(raw, language):
     else:
         bert = BertTokenizer(vocab=str(path))
     assert len(texts) > 300
-    ours = Tokenizer.from_vocab(path)
-    assert (len(ours), ours.pad, ours.unk, ours.cls, ours.sep,
-            ours.mask) == (30522, 0, 100, 101, 102, 103)
-    seen = [ids_or_none(ours, text, raw=raw, sep=True) for text in texts]
-    theirs = [bert(text if raw else clean(text))["input_ids"] for text in texts]
-    wrong = [text for text, a, b in zip(texts, seen, theirs) if a != (b if len(b) > 2 else [])]
+    tokenizer = Tokenizer.from_vocab(path)
+    assert (len(tokenizer), tokenizer.pad, tokenizer.unk, tokenizer.cls, tokenizer.sep,
+            tokenizer.mask) == (30522, 0, 100, 101, 102, 103)
+    rows = [ids_or_none(tokenizer, text, raw=raw, sep=True) for text in texts]
+    expected = [bert(text if raw else clean(text))["input_ids"] for text in texts]
+    wrong = [text for text, a, b in zip(texts, rows, expected)
+             if a != (b if len(b) > 2 else [])]
     assert not wrong
-    assert [ids_or_none(ours, text, raw=raw) for text in texts] == [ids[:-1] for ids in seen]
-    assert len({i for ids in seen for i in ids}) > 900
-    assert seen.count([]) > 3, "the check is blind"
+    assert [ids_or_none(tokenizer, text, raw=raw)
+            for text in texts] == [ids[:-1] for ids in rows]
+    assert len({i for ids in rows for i in ids}) > 900
+    assert rows.count([]) > 3, "the check is blind"
 
 
 def test_captions_are_cleaned_as_by_the_original():
@@ -125,34 +127,35 @@ def test_tokens_and_padding_are_the_originals(tmp_path):
     recorded = figures("text")["tokenizer"]
     path = tmp_path / "vocab.txt"
     path.write_text("\n".join(recorded["vocab"]))
-    ours = Tokenizer.from_vocab(path)
+    tokenizer = Tokenizer.from_vocab(path)
     for case in recorded["cases"]:
         # which the original writes behind each answer, as text
         answers = case["texts"][0].endswith("[SEP]")
         texts = [text.removesuffix("[SEP]") for text in case["texts"]]
         length = case["kwargs"]["max_length"] if case["kwargs"].get("truncation") else 99
-        tokens, keep = ours.encode(texts, length, raw=answers, sep=answers)
-        theirs = torch.tensor(case["input_ids"])
+        tokens, keep = tokenizer.encode(texts, length, raw=answers, sep=answers)
+        expected = torch.tensor(case["input_ids"])
         mask = torch.tensor(case["attention_mask"]).bool()
         # it pads evaluation captions to 30; padding is masked
         longest = mask.any(0).sum()
-        assert tokens.equal(theirs[:, :longest])
+        assert tokens.equal(expected[:, :longest])
         assert keep.equal(mask[:, :longest]), case
-        assert not answers or ours.encode(case["texts"], raw=True)[0].equal(tokens), (
+        assert not answers or tokenizer.encode(case["texts"], raw=True)[0].equal(tokens), (
             "or written behind it by hand")
 
 
 def test_a_trained_tokenizer_has_the_fixed_ids_and_gives_words_back():
-    ours = Tokenizer.train(CAPTIONS * 9, 200)
-    assert (ours.pad, ours.unk, ours.cls, ours.sep, ours.mask) == (0, 1, 2, 3, 4)
-    tokens, keep = ours.encode(CAPTIONS[:2])
+    tokenizer = Tokenizer.train(CAPTIONS * 9, 200)
+    assert (tokenizer.pad, tokenizer.unk, tokenizer.cls,
+            tokenizer.sep, tokenizer.mask) == (0, 1, 2, 3, 4)
+    tokens, keep = tokenizer.encode(CAPTIONS[:2])
     assert tokens.dtype == torch.int64 and keep.dtype == torch.bool
     assert (tokens[:, 0] == 2).all() and not (tokens == 3).any()
     assert tokens.shape == (2, 13)
     assert keep.sum(1).tolist() == [8, 13]          # the longest of the batch, no more
-    assert [ours.decode(row) for row in tokens] == [clean(text) for text in CAPTIONS[:2]]
-    assert ours.tokens("lemons") == ["lemon", "##s"]
-    assert len(ours) <= 200
+    assert [tokenizer.decode(row) for row in tokens] == [clean(text) for text in CAPTIONS[:2]]
+    assert tokenizer.tokens("lemons") == ["lemon", "##s"]
+    assert len(tokenizer) <= 200
 
 
 def test_training_gives_the_same_pieces_in_every_process():
@@ -167,21 +170,22 @@ print(json.dumps(tokenizer.Tokenizer.train({CAPTIONS!r}, 110)._core.get_vocab(),
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path, vocab):
-    for ours in (Tokenizer.train(CAPTIONS, 110), Tokenizer.from_vocab(vocab)):
-        ours.save(tmp_path / "tokenizer.json")
+    for tokenizer in (Tokenizer.train(CAPTIONS, 110), Tokenizer.from_vocab(vocab)):
+        tokenizer.save(tmp_path / "tokenizer.json")
         again = Tokenizer.load(tmp_path / "tokenizer.json")
-        assert torch.equal(ours.encode(CAPTIONS)[0], again.encode(CAPTIONS)[0])
-        assert len(again) == len(ours)
+        assert torch.equal(tokenizer.encode(CAPTIONS)[0], again.encode(CAPTIONS)[0])
+        assert len(again) == len(tokenizer)
 
 
 def test_long_captions_are_cut_or_refused(vocab):
-    ours = Tokenizer.from_vocab(vocab)
-    assert ours.encode(["the cat " * 9], length=7)[0].shape == (1, 7)
-    with_sep = ours.encode(["the cat " * 9], length=7, sep=True)[0][0]
+    tokenizer = Tokenizer.from_vocab(vocab)
+    assert tokenizer.encode(["the cat " * 9], length=7)[0].shape == (1, 7)
+    with_sep = tokenizer.encode(["the cat " * 9], length=7, sep=True)[0][0]
     assert len(with_sep) == 7 and with_sep[-1] == 3
     with pytest.raises(ValueError, match="19 tokens.*limit is 7"):
-        ours.encode(["the cat " * 9], length=7, truncate=False)
-    assert ours.encode(["the cat " * 30], length=512, truncate=False)[0].shape == (1, 61), (
+        tokenizer.encode(["the cat " * 9], length=7, truncate=False)
+    assert tokenizer.encode(["the cat " * 30], length=512,
+                            truncate=False)[0].shape == (1, 61), (
         "or read to the end")
 
 

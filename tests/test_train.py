@@ -149,21 +149,21 @@ def test_muon_moves_a_matrix_along_all_its_directions_alike():
     optimiser.step()
     for (name, weight), group in zip(weights.items(), groups):
         moved = (weight * (1 - 0.1 * 0.5) - group["params"][0].detach()).flatten(1)
-        left, _, right = torch.linalg.svd(gradients[name].flatten(1), full_matrices=False)
+        u, _, vt = torch.linalg.svd(gradients[name].flatten(1), full_matrices=False)
         size = 0.1 * 0.2 * max(moved.shape) ** 0.5
-        torch.testing.assert_close(moved / size, left @ right, atol=0.1, rtol=0)
+        torch.testing.assert_close(moved / size, u @ vt, atol=0.1, rtol=0)
         assert 0.9 * size < torch.linalg.svdvals(
             moved).min() < torch.linalg.svdvals(moved).max() < 1.15 * size
 
 
 def test_a_run_with_muon_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
     config = replace(CONFIG, muon_lr=1.6)
-    whole = run(tmp_path / "whole", config=config)
+    full = run(tmp_path / "whole", config=config)
     with pytest.raises(Stopped):
         run(tmp_path / "stopped",
             Disturbed(9, lambda: os.kill(os.getpid(), signal.SIGTERM)), config)
-    assert same_state(run(tmp_path / "stopped", config=config), whole)
-    assert not same_state(run(tmp_path / "adamw"), whole)
+    assert same_state(run(tmp_path / "stopped", config=config), full)
+    assert not same_state(run(tmp_path / "adamw"), full)
 
 
 # the same run again
@@ -207,12 +207,12 @@ def broken():
 @pytest.mark.parametrize("how", [{}, {"accumulate": 2, "checkpointing": True}])
 def test_a_run_with_dropout_that_is_broken_off_ends_with_the_same_weights(tmp_path, how):
     config = replace(CONFIG, dropout=0.1, epoch=80, save_every=4, **how)         # ten steps
-    whole = run(tmp_path / "whole", config=config)
+    full = run(tmp_path / "whole", config=config)
     with pytest.raises(RuntimeError, match="power"):
         run(tmp_path / "cut", Disturbed(6, broken), config)
-    assert same_state(run(tmp_path / "cut", config=config, seed=5), whole)
+    assert same_state(run(tmp_path / "cut", config=config, seed=5), full)
     assert not same_state(run(tmp_path / "without",
-                              config=replace(config, dropout=0.0)), whole), (
+                              config=replace(config, dropout=0.0)), full), (
         "nothing was dropped")
 
 
@@ -220,10 +220,10 @@ def test_no_two_steps_passes_processes_or_seeds_drop_the_same_units_and_a_resume
         tmp_path, monkeypatch):
     def masks(folder, steps: int, rank: int = 0, seed: int = 0) -> list[bytes]:
         """What a process drops, pass after pass, in a run up to so many of six steps."""
-        found = []
+        calls = []
         monkey = monkeypatch.setattr
         def cost(weight, temperature, batch):
-            found.append(nn.functional.dropout(torch.ones(64), 0.5).numpy().tobytes())
+            calls.append(nn.functional.dropout(torch.ones(64), 0.5).numpy().tobytes())
             return weight.sum() + temperature
         def batches(step):
             return broken() if step == steps else SimpleNamespace()
@@ -232,10 +232,10 @@ def test_no_two_steps_passes_processes_or_seeds_drop_the_same_units_and_a_resume
                         accumulate=2, save_every=1, seed=seed)
         with contextlib.suppress(RuntimeError):
             fit(Toy(cost), batches, config, tmp_path / folder, quiet=True)
-        return found
-    whole = masks("whole", 6)
-    assert len({*whole, *masks("rank 1", 6, rank=1), *masks("seed 1", 6, seed=1)}) == 3 * 6 * 2
-    assert masks("cut", 4) + masks("cut", 6) == whole
+        return calls
+    full = masks("whole", 6)
+    assert len({*full, *masks("rank 1", 6, rank=1), *masks("seed 1", 6, seed=1)}) == 3 * 6 * 2
+    assert masks("cut", 4) + masks("cut", 6) == full
 
 
 def test_metrics_have_a_row_every_ten_steps(finished):
@@ -258,9 +258,9 @@ def test_damaged_metrics_are_named_with_the_way_out(finished, tmp_path, damage):
     shutil.copytree(finished[0], tmp_path / "run")
     path = tmp_path / "run" / "metrics.csv"
     path.write_bytes(damage(path.read_bytes()))
-    for read in (run, train_seconds):
+    for action in (run, train_seconds):
         with pytest.raises(ValueError, match=f"{path} is damaged .*remove it"):
-            read(tmp_path / "run")
+            action(tmp_path / "run")
     path.unlink()
     assert same_state(run(tmp_path / "run"), finished[1])
 
@@ -363,27 +363,27 @@ def test_a_run_goes_on_with_other_means_and_not_with_another_precision(finished,
 
 
 def test_tensorboard_has_the_figures_of_the_metrics(tmp_path, monkeypatch):
-    found = []
+    calls = []
     config = replace(CONFIG, tensorboard=True)
     class Writer(SimpleNamespace):
         def __init__(self, folder, purge_step):
-            found.append((folder, purge_step))
-            super().__init__(add_scalar=lambda *what: found.append(what),
+            calls.append((folder, purge_step))
+            super().__init__(add_scalar=lambda *what: calls.append(what),
                              flush=lambda: None, close=lambda: None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard",
                         SimpleNamespace(SummaryWriter=Writer))
     validation = mock.Mock(return_value={"r_mean": 0.25}, due=lambda step: step == 10)
     run(tmp_path, config=config, validation=validation)
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
-    assert found[0] == (str(tmp_path / "tensorboard"), 1)
-    shown = {(name, step): value for name, value, step in found[1:]}
-    assert shown.pop(("val r_mean", 10)) == 0.25
-    assert shown.keys() == {(name, step) for name in ("itc", "itm", "mlm", "lr",
-                                                      "alpha", "samples_per_second")
-                            for step in (10, 20)}
+    assert calls[0] == (str(tmp_path / "tensorboard"), 1)
+    scalars = {(name, step): value for name, value, step in calls[1:]}
+    assert scalars.pop(("val r_mean", 10)) == 0.25
+    assert scalars.keys() == {(name, step) for name in ("itc", "itm", "mlm", "lr",
+                                                        "alpha", "samples_per_second")
+                              for step in (10, 20)}
     for name in ("itc", "mlm"):
         for step, row in zip((10, 20), rows):
-            assert round(shown[name, step], 4) == float(row[name])
+            assert round(scalars[name, step], 4) == float(row[name])
 
 
 def test_a_device_that_is_not_there_is_named_with_the_way_out(tmp_path, monkeypatch):
@@ -416,8 +416,8 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, monkeypatc
 
 
 def test_processes_that_see_different_folders_are_told(tmp_path, monkeypatch):
-    others = iter((-7, 7))                                       # another has got to step 7
-    monkeypatch.setattr(distributed, "longest", lambda n: max(n, next(others)))
+    steps = iter((-7, 7))                                       # another has got to step 7
+    monkeypatch.setattr(distributed, "longest", lambda n: max(n, next(steps)))
     with pytest.raises(ValueError,
                        match="from step 0, another from 7: all machines must see the same"):
         run(tmp_path)

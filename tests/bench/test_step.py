@@ -70,14 +70,14 @@ def test_a_step_is_that_of_the_training_loop(tmp_path):
     still = dict(dropout=0.0, alpha=0.0, warmup_steps=0,
                  lr_end=1e-4, lr=1e-4, epoch=4, epochs=1.0)
     work = Steps(replace(CONFIG, **still))
-    other = copy.deepcopy(work.task)
-    start = other.get_parameter("student.fusion.layers.0.mlp.fc1.weight").clone()
+    twin = copy.deepcopy(work.task)
+    start = twin.get_parameter("student.fusion.layers.0.mlp.fc1.weight").clone()
     work(0)
-    train.fit(other, work.batch, work.config, tmp_path, quiet=True)
-    ours = dict(work.task.named_parameters())
-    theirs = dict(other.named_parameters())
-    assert_close(ours, theirs)
-    assert not ours["student.fusion.layers.0.mlp.fc1.weight"].equal(start), "it trains"
+    train.fit(twin, work.batch, work.config, tmp_path, quiet=True)
+    weights = dict(work.task.named_parameters())
+    expected = dict(twin.named_parameters())
+    assert_close(weights, expected)
+    assert not weights["student.fusion.layers.0.mlp.fc1.weight"].equal(start), "it trains"
 
 
 @pytest.mark.parametrize(("words", "says"), [

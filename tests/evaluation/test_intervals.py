@@ -33,13 +33,13 @@ def test_an_interval_is_of_95_percent(sample):
 def test_clusters_are_drawn_whole_whatever_their_size():
     rows = (torch.rand(300, 1, generator=torch.Generator().manual_seed(0))
             < 0.5).float().expand(300, 4)
-    whole = Clusters.of(rows)
-    assert interval(whole) == bootstrap(rows)
-    assert max(halves(whole)) > 1.8 * max(halves(rows.flatten()))
-    kept = torch.ones(1200, dtype=torch.bool)
+    clusters = Clusters.of(rows)
+    assert interval(clusters) == bootstrap(rows)
+    assert max(halves(clusters)) > 1.8 * max(halves(rows.flatten()))
+    mask = torch.ones(1200, dtype=torch.bool)
     # one is left of each of the first 150 clusters
-    kept[:600] = torch.arange(600) % 4 == 0
-    uneven = whole[kept]
+    mask[:600] = torch.arange(600) % 4 == 0
+    uneven = clusters[mask]
     size = torch.tensor([1.0] * 150 + [4.0] * 150)
     # of a ratio
     expected = (((size * (rows[:, 0] - uneven.mean())) ** 2).sum().sqrt() / size.sum()).item()

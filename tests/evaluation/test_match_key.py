@@ -99,9 +99,9 @@ def test_a_model_that_knows_every_label_finds_every_label_wherever_it_is_measure
     for name in figures:
         if "itc_" in name and "loss" not in name:
             assert figures[name] == 1
-    found = by_doctor(records)
-    assert not found.at_chance
-    assert "find 10 different images first, of 500; R@10 1.00 (chance 0.65)" in found.text
+    search = by_doctor(records)
+    assert not search.at_chance
+    assert "find 10 different images first, of 500; R@10 1.00 (chance 0.65)" in search.text
     assert validation_figures(samples, more)["itc_r_mean"] == figures["itc_r_mean"]
 
 
@@ -117,5 +117,5 @@ def test_equal_scores_are_at_chance_wherever_they_are_measured():
     figures = in_validation(records, guesses=True)
     for name in figures.keys() & more["chance"].keys():
         assert figures[name] == pytest.approx(more["chance"][name], abs=1e-5)
-    found = by_doctor(records, guesses=True)
-    assert found.at_chance and found.collapsed
+    search = by_doctor(records, guesses=True)
+    assert search.at_chance and search.collapsed

@@ -63,7 +63,7 @@ FIGURES = {5: 0.3, 10: 0.5, 15: 0.5, 20: 0.4}
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def finished(tmp_path_factory):
     """An undisturbed run with validation: its folder, its task and what was measured."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     measure = Measured(FIGURES)
@@ -82,8 +82,8 @@ def test_an_interval_ends_with_the_step_that_completes_it(
     assert [step for step in range(config.steps + 1) if validation.due(step)] == steps
 
 
-def test_each_epoch_has_a_row_and_the_first_of_the_best_is_kept(whole):
-    folder, _, measure = whole
+def test_each_epoch_has_a_row_and_the_first_of_the_best_is_kept(finished):
+    folder, _, measure = finished
     rows = table(folder)
     assert [row["step"] for row in rows] == ["5", "10", "15", "20"]
     assert [row["epoch"] for row in rows] == ["1.0", "2.0", "3.0", "4.0"]
@@ -95,29 +95,29 @@ def test_each_epoch_has_a_row_and_the_first_of_the_best_is_kept(whole):
     assert len(set(measure.sums)) == 4
 
 
-def test_validation_leaves_no_trace_in_training(whole, tmp_path):
+def test_validation_leaves_no_trace_in_training(finished, tmp_path):
     def draw(step):
         torch.rand(3)
     for measure in (None, Measured(FIGURES, draw)):
-        other = run(tmp_path / str(measure is None), measure)
-        assert same_state(other.state_dict(), whole[1].state_dict())
-    assert set(whole[2].modes) == {(False, False, False)}
-    assert whole[1].student.training
+        task = run(tmp_path / str(measure is None), measure)
+        assert same_state(task.state_dict(), finished[1].state_dict())
+    assert set(finished[2].modes) == {(False, False, False)}
+    assert finished[1].student.training
 
 
 class Killed(Exception):
     pass
 
 
-def same_files(one, two) -> bool:
+def same_files(first, second) -> bool:
     names = ("validation.csv", "best/model.safetensors")
-    return all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
+    return all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
 
 
 @pytest.mark.parametrize("step, weights_written",
                          [(5, False), (10, True), (20, False), (20, True)])
 def test_a_run_killed_in_a_validation_ends_with_the_same_table_and_the_same_best(
-        whole, tmp_path, monkeypatch, step, weights_written):
+        finished, tmp_path, monkeypatch, step, weights_written):
     def kill(at):
         if at == step:
             raise Killed
@@ -129,11 +129,11 @@ def test_a_run_killed_in_a_validation_ends_with_the_same_table_and_the_same_best
         if weights_written:
             patch.setattr(validations, "write_table", killed_before)
         run(tmp_path, Measured(FIGURES, None if weights_written else kill))
-    left = {at: figure for at, figure in FIGURES.items() if at >= step}
-    task = run(tmp_path, measure := Measured(left))
-    assert measure.calls == list(left), "the validation that was cut short comes first"
-    assert same_files(tmp_path, whole[0])
-    assert same_state(task.state_dict(), whole[1].state_dict())
+    rest = {at: figure for at, figure in FIGURES.items() if at >= step}
+    task = run(tmp_path, measure := Measured(rest))
+    assert measure.calls == list(rest), "the validation that was cut short comes first"
+    assert same_files(tmp_path, finished[0])
+    assert same_state(task.state_dict(), finished[1].state_dict())
 
 
 def test_a_damaged_table_is_named(tmp_path):

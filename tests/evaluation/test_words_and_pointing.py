@@ -23,8 +23,8 @@ def test_a_word_is_right_if_all_its_pieces_are_and_one_that_was_cut_never_is(mon
     hidden = torch.tensor([[0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]]).bool()
     guessed = tokens.clone()
     guessed[2, 3] = 9                                            # one piece of two is wrong
-    monkeypatch.setattr(words, "guess", lambda *given: guessed)
+    monkeypatch.setattr(words, "guess", lambda *args: guessed)
     rows = Hidden(torch.arange(4), tokens, torch.ones(4, 4).bool(), hidden)
-    found = words_right(None, rows, torch.zeros(4, 1, 1), ["object", "", "object", "size"])
-    assert {kind: value.tolist() for kind, value in found.items()} == {
+    right = words_right(None, rows, torch.zeros(4, 1, 1), ["object", "", "object", "size"])
+    assert {kind: value.tolist() for kind, value in right.items()} == {
         "object": [1, 0], "size": [0], "all": [1, 1, 0, 0]}

@@ -40,20 +40,20 @@ def test_the_loop_takes_the_same_steps(tmp_path, kind):
 
 def test_with_decay_all_the_originals_parameters_decay_and_by_default_three_fewer():
     assert wrong(groups()) == {}
-    ours = decay(decay_all=False)
-    theirs = decay(decay_all=True)
-    assert {name for name in theirs
-            if theirs[name] != ours[name]} == {"temp", "visual_encoder.cls_token",
+    plain = decay(decay_all=False)
+    every = decay(decay_all=True)
+    assert {name for name in every
+            if every[name] != plain[name]} == {"temp", "visual_encoder.cls_token",
                                              "visual_encoder.pos_embed"}
 
 
 def test_the_recorded_text_and_chance_are_made_anew():
-    theirs = figures("pretrain")["arrays"]
+    arrays = figures("pretrain")["arrays"]
     batch = batch_at(1)
     draws = draws_at(1)
     assert batch.tokens.equal(figures("encoders")["arrays"]["input_ids"].long())
-    select, mask80, rand50 = (theirs[f"a04/mlm_pattern_{name}"]
+    select, mask80, rand50 = (arrays[f"a04/mlm_pattern_{name}"]
                               for name in ("select", "mask80", "rand50"))
     assert (draws.choose < 0.5).equal(select) and (draws.kind < 0.8).equal(mask80)
     assert (draws.kind < 0.9)[~mask80].equal(rand50[~mask80])
-    assert draws.words.equal(theirs["a04/mlm_pattern_words"].long())
+    assert draws.words.equal(arrays["a04/mlm_pattern_words"].long())

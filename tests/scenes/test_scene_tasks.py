@@ -16,8 +16,8 @@ def expressions() -> list:
     return [source.draw(i) for i in range(2 * SHIFT)]
 
 
-def same_image(one, two) -> bool:
-    return np.array_equal(one.image, two.image)
+def same_image(first, second) -> bool:
+    return np.array_equal(first.image, second.image)
 
 
 def test_shuffled_texts_are_those_of_other_records_and_the_rest_stays(expressions):
@@ -25,8 +25,8 @@ def test_shuffled_texts_are_those_of_other_records_and_the_rest_stays(expression
     shuffled = make_records(grounding.record, expressions, SIZE, hide="shuffled")
     texts = [record.text for record in records]
     assert [record.text for record in shuffled] == texts[SHIFT:] + texts[:SHIFT] != texts
-    for one, two in zip(records, shuffled):
-        assert same_image(one, two) and one.box == two.box and one.id == two.id
+    for first, second in zip(records, shuffled):
+        assert same_image(first, second) and first.box == second.box and first.id == second.id
 
 
 def test_a_hidden_input_is_the_same_for_all_and_the_other_stays():

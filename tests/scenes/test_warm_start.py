@@ -28,14 +28,14 @@ def test_labels_are_the_objects_of_the_scene():
 
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_processes_split_the_batch_among_them(world, monkeypatch):
-    whole = LabelBatches(CONFIG)(3)
+    batch = LabelBatches(CONFIG)(3)
     monkeypatch.setattr(distributed, "world", lambda: world)
     parts = []
     for rank in range(world):
         monkeypatch.setattr(distributed, "rank", lambda: rank)
         parts.append(LabelBatches(CONFIG)(3))
-    assert_close(torch.cat([part.image for part in parts]), whole.image)
-    assert_close(torch.cat([part.labels for part in parts]), whole.labels)
+    assert_close(torch.cat([part.image for part in parts]), batch.image)
+    assert_close(torch.cat([part.labels for part in parts]), batch.labels)
 
 
 @pytest.mark.parametrize("kind, share", [("other", False), ("same", True)])

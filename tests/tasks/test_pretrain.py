@@ -39,9 +39,9 @@ def test_a_step_has_the_losses_of_its_phase(kind, step, names):
         assert task(batch, alpha, task.draws(step))[0].keys() == names
     if step == 15:
         losses = task(batch, 0.4, task.draws(step))[0]
-        other = task(batch, 0.4, task.draws(step), Phase(True, False, False))[0]
+        changed = task(batch, 0.4, task.draws(step), Phase(True, False, False))[0]
         for name in ("itc", "itm"):
-            assert abs(other[name] - losses[name]) > 1e-4
+            assert abs(changed[name] - losses[name]) > 1e-4
 
 
 
@@ -92,8 +92,8 @@ def test_siblings_have_a_loss_of_their_own_and_the_other_losses_keep_their_count
     for row in rows:
         batch.match[row, row ^ 1] = True
     task.itc_loss = lambda sim, teacher_sim, alpha, positive: sim.sum() * 0
-    apart, _ = task(replace(batch, siblings=None), 0.0, task.draws(15))
-    assert_close(losses["itm"], apart["itm"])
+    alone, _ = task(replace(batch, siblings=None), 0.0, task.draws(15))
+    assert_close(losses["itm"], alone["itm"])
 
 
 def test_in_a_lesson_siblings_outweigh_all_else():
@@ -108,11 +108,11 @@ def test_in_a_lesson_siblings_outweigh_all_else():
         losses, _ = task(batch, 0.0, task.draws(step))
         expected = torch.autograd.grad(sum(losses.values()) + (weight - 1) * losses["siblings"],
                                        parameters)
-        told, _ = loop.backward(task, task, batch, 0.0, task.draws(step),
-                                config, torch.device("cpu"),
+        log, _ = loop.backward(task, task, batch, 0.0, task.draws(step),
+                               config, torch.device("cpu"),
                                  task.weights(step))
         # what is logged has no weight
-        assert_close(told["siblings"], losses["siblings"].detach())
+        assert_close(log["siblings"], losses["siblings"].detach())
         for name, p, grad in zip(names, parameters, expected):
             assert_close(p.grad, grad, msg=lambda m: f"{name} in step {step}: {m}")
 
@@ -164,18 +164,18 @@ def test_after_step_holds_the_temperature_moves_the_teacher_and_fills_the_queue(
     name = "fusion.layers.1.cross.v.weight"
     expected = 0.99 * task.teacher.get_parameter(
         name) + 0.01 * task.student.get_parameter(name).detach()
-    for value, held in ((0.9, 0.5), (1e-5, 0.02), (0.3, 0.3)):
+    for value, limit in ((0.9, 0.5), (1e-5, 0.02), (0.3, 0.3)):
         with torch.no_grad():
             task.student.temperature.fill_(value)
-        other = copy.deepcopy(task)
-        other.after_step(carry)
-        assert_close(other.student.temperature.detach(), torch.tensor(held))
-    assert_close(other.teacher.get_parameter(name), expected)
+        changed = copy.deepcopy(task)
+        changed.after_step(carry)
+        assert_close(changed.student.temperature.detach(), torch.tensor(limit))
+    assert_close(changed.teacher.get_parameter(name), expected)
     # two batches of 8 were in a queue of 20
     slots = (16 + torch.arange(8)) % 20
-    assert other.queue.filled == 20 and other.queue.pointer == 4
-    assert_close(other.queue.image[slots], expected_image)
-    assert other.queue.ids[slots].equal(batch.ids)
+    assert changed.queue.filled == 20 and changed.queue.pointer == 4
+    assert_close(changed.queue.image[slots], expected_image)
+    assert changed.queue.ids[slots].equal(batch.ids)
 
 
 @pytest.mark.parametrize("kind", ["one", "one image", "one image by id", "all true of all"])
@@ -217,9 +217,9 @@ def test_padding_cannot_be_seen_by_any_loss():
     with torch.no_grad():
         for model in (task.student, task.teacher):
             model.text_encoder.embeddings.word_embed.weight[0] += 9
-    other, _ = task(short, 0.4, task.draws(3))
-    assert_close(other["itc"], losses["itc"])
-    assert_close(other["itm"], losses["itm"])
+    changed, _ = task(short, 0.4, task.draws(3))
+    assert_close(changed["itc"], losses["itc"])
+    assert_close(changed["itm"], losses["itm"])
     blind, _ = task(replace(short, keep=torch.ones_like(short.keep)), 0.4, task.draws(3))
     for name in ("itc", "itm"):
         assert abs(blind[name] - losses[name]) > 1e-4, "the check is blind"
@@ -255,8 +255,8 @@ def test_a_shared_stem_is_the_students_and_the_teacher_teaches_it_nothing(alpha)
         task.student.image_encoder.patch_embed.state_dict())
     expected, _ = task(batch, alpha, task.draws(15))
     assert_close(losses, expected, atol=1e-5, rtol=1e-5)
-    grads = [torch.autograd.grad(sum(found.values()), each.student.parameters())
-             for found, each in ((losses, shared), (expected, task))]
+    grads = [torch.autograd.grad(sum(parts.values()), each.student.parameters())
+             for parts, each in ((losses, shared), (expected, task))]
     assert_close(*grads, atol=1e-5, rtol=1e-4)
 
 
@@ -283,7 +283,7 @@ def test_scene_batches_are_a_pure_function_of_the_step(scenes):
 
 
 def test_processes_share_a_scene_batch(scenes, monkeypatch):
-    whole = scenes(12)
+    full = scenes(12)
     monkeypatch.setattr(distributed, "world", lambda: 2)
     parts = []
     for rank in (0, 1):
@@ -291,9 +291,9 @@ def test_processes_share_a_scene_batch(scenes, monkeypatch):
         parts.append(SceneBatches(scenes.config, scenes.tokenizer)(12))
     for name in ("image", "tokens", "keep", "ids"):
         assert torch.cat([getattr(part, name)
-                          for part in parts]).equal(getattr(whole, name)), name
+                          for part in parts]).equal(getattr(full, name)), name
     for part in parts:
-        assert part.match.equal(whole.match)
+        assert part.match.equal(full.match)
 
 
 def test_scenes_are_the_same_when_workers_paint_them_ahead(scenes):
@@ -302,16 +302,16 @@ def test_scenes_are_the_same_when_workers_paint_them_ahead(scenes):
         assert same_state(vars(ahead(step)), vars(scenes(step)))
 
 
-def kinds(drawn) -> list[str]:
-    return sorted({thing.name for thing in drawn.scene.objects})
+def kinds(sample) -> list[str]:
+    return sorted({thing.name for thing in sample.scene.objects})
 
 
 def test_siblings_come_when_they_should(scenes):
     def pairs(step):
         kind = scenes.after if step >= 10 else scenes.before
-        drawn = [kind.draw(i) for i in range(16 * step, 16 * step + 16)]
-        assert torch.tensor([one.id for one in drawn]).equal(scenes(step).ids)
-        return sum(kinds(a) == kinds(b) for a, b in zip(drawn[::2], drawn[1::2]))
+        samples = [kind.draw(i) for i in range(16 * step, 16 * step + 16)]
+        assert torch.tensor([item.id for item in samples]).equal(scenes(step).ids)
+        return sum(kinds(a) == kinds(b) for a, b in zip(samples[::2], samples[1::2]))
     assert pairs(9) < 4 and pairs(10) == 8
     assert scenes(9).siblings is None and scenes(10).siblings.all()
 
@@ -355,7 +355,7 @@ def test_a_start_that_was_made_with_other_settings_is_refused_before_anything_is
     config = replace(config, vocab_size=len(tokenizer))
     save(tmp_path / "start", Pretrain(config).student, tokenizer)
     (tmp_path / "warm").mkdir()
-    monkeypatch.setattr(train, "fit", lambda *given, **named: trained.append(given[3]) or ())
+    monkeypatch.setattr(train, "fit", lambda *args, **named: trained.append(args[3]) or ())
     trained = []
     with pytest.raises(ValueError,
                        match=f"start was made with other settings .*{says}.*remove .*start .*or choose another folder"):

@@ -52,17 +52,17 @@ def training(monkeypatch) -> dict[str, float]:
     task, batch, recorded = original()
     # as the original does, before its features
     update_teacher(task.teacher, task.student, CONFIG.teacher_momentum)
-    seen: dict[str, list] = {}
+    calls: dict[str, list] = {}
     for home, name in ((Pretrain, "itc_loss"),
                        (Pretrain, "hard_negatives"), (Pretrain, "itm_loss")):
         def spy(*args, name=name, real=getattr(home, name)):
-            seen.setdefault(name, []).append((args, real(*args)))
-            return seen[name][-1][1]
+            calls.setdefault(name, []).append((args, real(*args)))
+            return calls[name][-1][1]
         monkeypatch.setattr(home, name, staticmethod(spy))
-    task.student.match_head.register_forward_hook(lambda _, x, logits: seen.update(fused=x[0]))
+    task.student.match_head.register_forward_hook(lambda _, x, logits: calls.update(fused=x[0]))
     result = {}
     for key, alpha in (("a0", 0.0), ("nodistill", 0.0), ("a04", 0.4)):
-        seen.clear()
+        calls.clear()
         out, carry = task(batch, alpha, LIKELIEST)
         result |= {f"{key} {name}": value
                    for name, value in gradient_differences(task.student, sum(out.values()),
@@ -74,9 +74,9 @@ def training(monkeypatch) -> dict[str, float]:
                    for name, value in values.items()}
 
     arrays = recorded["arrays"]
-    for way, side, (args, _), (drawn, (negative, valid)) in zip(
-            ("i2t", "t2i"), ("text", "image"), seen["itc_loss"],
-                                                                seen["hard_negatives"]):
+    for way, side, (args, _), (inputs, (negative, valid)) in zip(
+            ("i2t", "t2i"), ("text", "image"), calls["itc_loss"],
+                                                                 calls["hard_negatives"]):
         sim, teacher_sim, _, positive = args
         weights = arrays[f"a04/weights_{way}"]
         values = {f"sim_{way}": sim, f"sim_{way}_m": teacher_sim,
@@ -87,11 +87,11 @@ def training(monkeypatch) -> dict[str, float]:
         result |= {f"{name} ({way})": off(value, arrays[f"a04/{name}"], 1e-4)
                    for name, value in values.items()}
         # the original zeroes after the softmax; one factor a row remains between its weights and ours
-        result[f"weights_{way}"] = off(drawn[0].masked_fill(drawn[1], -math.inf).softmax(-1),
+        result[f"weights_{way}"] = off(inputs[0].masked_fill(inputs[1], -math.inf).softmax(-1),
                                        weights / weights.sum(1, keepdim=True), 1e-4)
         assert valid.all()
-    logits, labels, *_ = seen["itm_loss"][0][0]
-    values = {"vl_embeddings": seen["fused"], "vl_output": logits,
+    logits, labels, *_ = calls["itm_loss"][0][0]
+    values = {"vl_embeddings": calls["fused"], "vl_output": logits,
               "itm_labels": labels, "image_feat_m": carry[0],
               "text_feat_m": carry[1]}
     result |= {name: off(value, arrays[f"a04/{name}"], 1e-4) for name, value in values.items()}
@@ -119,10 +119,10 @@ def temperature() -> dict[str, float]:
 def ranked() -> dict[str, float]:
     """Evaluation's figures: {what: worst difference over tolerance}."""
     task, _, recorded = original()
-    theirs = {name.removeprefix("eval/"): value for name, value in recorded["arrays"].items()}
+    arrays = {name.removeprefix("eval/"): value for name, value in recorded["arrays"].items()}
     encoded = encode(task.student, image("retrieval.eval.image", 6, 3, 32, 32),
-                     theirs["input_ids"].long(),
-                     theirs["attention_mask"].bool(), chunk=4)
+                     arrays["input_ids"].long(),
+                     arrays["attention_mask"].bool(), chunk=4)
     top = recorded["eval"]["k_test"]
     scores = two_stage(score(task.student, encoded, top=top, yes_alone=True, rows=4), top)
     # the original says -100 for what was not re-ranked, and numpy's sort then puts the last of what ties first
@@ -136,8 +136,8 @@ def ranked() -> dict[str, float]:
     figured |= {f"{way}_r_mean": sum(figured[f"{way}_r{k}"] for k in (1, 5, 10)) / 3
                 for way in ("i2t", "t2i")}
     figured["r_mean"] = (figured["i2t_r_mean"] + figured["t2i_r_mean"]) / 2
-    return {"sims_matrix_i2t": off(scores["itc"][0], theirs["sims_matrix_i2t"], 2e-5),
-            **{f"score_{way}": off(x, theirs[f"score_{way}"], 1e-4)
+    return {"sims_matrix_i2t": off(scores["itc"][0], arrays["sims_matrix_i2t"], 2e-5),
+            **{f"score_{way}": off(x, arrays[f"score_{way}"], 1e-4)
                for way, x in zip(("i2t", "t2i"), filled)},
             **{name: off(100 * figured[name.replace("txt", "i2t").replace("img", "t2i")],
                          value, 1e-4)
@@ -175,11 +175,11 @@ def test_scores_are_those_of_each_pair_alone_and_padding_cannot_be_seen():
         for a, b in zip(ways, scores[name]):
             assert_close(a, b, atol=1e-5, rtol=1e-5)
     sim = model.image_feature(encoded.image) @ model.text_feature(encoded.text).T
-    for reranked, chosen, turned in zip(scores["rerank"], (sim, sim.T), (False, True)):
+    for reranked, sims, turned in zip(scores["rerank"], (sim, sim.T), (False, True)):
         assert ((reranked > -math.inf).sum(1) == 2).all()
         for q, c in (reranked > -math.inf).nonzero().tolist():
             i, t = (c, q) if turned else (q, c)
-            assert (chosen[q] > chosen[q, c]).sum() < 2
+            assert (sims[q] > sims[q, c]).sum() < 2
             n = int(batch.keep[t].sum())
             tokens = batch.tokens[t:t + 1, :n]
             keep = batch.keep[t:t + 1, :n]
@@ -213,25 +213,25 @@ def test_captions_of_one_picture_are_positives_in_itc_if_the_option_says_so_and_
         ([1, 12, 13, 14, 15, 16, 17, 18], [90, 91, 92, 93, 94, 95, 96, 97]),
         ([1, 2, 2, 4, 5, 6, 7, 8], [60, 61, 62, 80, 81, 82, 80, 97])))
     task.after_step(task(older, 0.0, task.draws(0))[1])
-    seen = []
-    kept = []
+    calls = []
+    masks = []
     real = task.itc_loss
-    drawn = task.hard_negatives
-    monkeypatch.setattr(task, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
+    negatives = task.hard_negatives
+    monkeypatch.setattr(task, "itc_loss", lambda *args: calls.append(args[3]) or real(*args))
     monkeypatch.setattr(task, "hard_negatives", lambda sim, positive, uniform:
-                        kept.append(positive) or drawn(sim, positive, uniform))
+                        masks.append(positive) or negatives(sim, positive, uniform))
     task(batch, 0.0, task.draws(1))
     taught = torch.cat([torch.eye(8), torch.zeros(8, 8)], 1).bool()
     if equal_texts:
         taught[3, 6] = taught[6, 3] = taught[7, 15] = True
-    known = taught.clone()
-    known[1, 2] = known[2, 1] = known[0, 8] = True
-    expected = known if equal_ids or kind is Retrieval else taught
-    assert len(seen) == 2
-    for positive in seen:
+    pairs = taught.clone()
+    pairs[1, 2] = pairs[2, 1] = pairs[0, 8] = True
+    expected = pairs if equal_ids or kind is Retrieval else taught
+    assert len(calls) == 2
+    for positive in calls:
         assert torch.equal(positive, expected)
-    for positive in kept:
-        assert torch.equal(positive, known[:, :8])
+    for positive in masks:
+        assert torch.equal(positive, pairs[:, :8])
 
 
 def test_a_caption_has_one_hash_whatever_the_length_of_the_others_in_its_batch():

@@ -97,19 +97,19 @@ def all_figures(size: str = "small") -> dict[str, float]:
             for name, grad in key_table.write(grads, {}, {}, depth, bert=False).items()
             if not name.endswith("position_ids") and not name.endswith(tuple(key_table.TIED))
         }
-        ours = {
+        values = {
             "loss": loss,
             "per_answer_loss": vqa.answer_loss(logits[0], answers, keep, logits[1], alpha),
             "grad_norm_total": torch.stack(list(norms.values())).norm(),
         }
         result |= {
             f"{key} {name}": off(value, recorded[key][name], 5e-6, 2e-6)
-            for name, value in ours.items()
+            for name, value in values.items()
         }
-    theirs = recorded["a04"]["grad_norms"]
-    assert norms.keys() == theirs.keys()
+    weights = recorded["a04"]["grad_norms"]
+    assert norms.keys() == weights.keys()
     result |= {
-        f"gradient of {name}": off(norm, theirs[name], 2e-6, 2e-6)
+        f"gradient of {name}": off(norm, weights[name], 2e-6, 2e-6)
         for name, norm in norms.items()
     }
 
@@ -140,12 +140,12 @@ def all_figures(size: str = "small") -> dict[str, float]:
             }
         once = vqa.rank(model, batch, words, words > 0, 4)[1]
         words = arrays["rank/input_ids"].long()
-        first, whole = arrays["rank/log_probs"].T
+        first, total = arrays["rank/log_probs"].T
         logits = model(
             words, words > 0, model.read(batch),
             batch.keep, torch.arange(3).repeat_interleave(4)
         )
-        result["likelihoods"] = off(-answer_loss(logits, words, words > 0), whole, 5e-6, 2e-6)
+        result["likelihoods"] = off(-answer_loss(logits, words, words > 0), total, 5e-6, 2e-6)
         logits = model(
             words[:, :2], words[:, :2] > 0, model.read(batch), batch.keep,
             torch.arange(3).repeat_interleave(4),
@@ -153,7 +153,7 @@ def all_figures(size: str = "small") -> dict[str, float]:
         result["first words"] = off(
             -answer_loss(logits, words[:, :2], words[:, :2] > 0), first, 5e-6, 2e-6
         )
-        expected = whole.reshape(3, 4).softmax(1).sort(1, descending=True).values
+        expected = total.reshape(3, 4).softmax(1).sort(1, descending=True).values
         result["the first word counted once"] = off(once, expected, 2e-6)
     return result
 
@@ -176,18 +176,19 @@ def test_the_decoder_starts_from_what_the_original_starts_it_from():
         for part in ("text_decoder.", "text_decoder_m.")
     }
     assert named["text_decoder."] == named["text_decoder_m."]
-    ours = key_table.names(6, bert=True)
+    names = key_table.names(6, bert=True)
     start = {
-        ours.get(target): ours.get(source) for target, source in named["text_decoder."].items()
+        names.get(target): names.get(source)
+        for target, source in named["text_decoder."].items()
     }
     model = VQAModel(replace(CONFIG, text_depth=6, fusion_depth=6))
     albef = disturb(ALBEF(model.albef.config))
     model.decoder.start(albef)
-    theirs = albef.state_dict()
+    weights = albef.state_dict()
     started = {f"decoder.{key}": value for key, value in model.decoder.state_dict().items()}
     assert started.keys() == start.keys() - {None}  # None: tied weights and position numbers
     for key, value in started.items():
-        assert value.equal(theirs[start[key]])
+        assert value.equal(weights[start[key]])
 
 
 # with unequal widths of image and text
@@ -210,7 +211,7 @@ def task_and_batch(**changes) -> tuple[VQA, VQABatch]:
 
 def test_unequal_shares_of_two_processes_average_to_the_whole(monkeypatch):
     task, batch = task_and_batch()
-    whole = task(batch, 0.4)[0]["answer"]
+    total = task(batch, 0.4)[0]["answer"]
 
     def cut(questions: slice, answers: slice) -> VQABatch:
         return VQABatch(
@@ -225,7 +226,7 @@ def test_unequal_shares_of_two_processes_average_to_the_whole(monkeypatch):
         task(part, 0.4)[0]["answer"]
         for part in (cut(slice(0, 1), slice(0, 2)), cut(slice(1, 3), slice(2, 6)))
     ]
-    assert_close(sum(shares) / 2, whole, atol=1e-5, rtol=1e-5)
+    assert_close(sum(shares) / 2, total, atol=1e-5, rtol=1e-5)
 
 
 # answers
@@ -244,7 +245,7 @@ def test_enough_beams_find_the_likeliest_of_all_answers():
     cut = [
         [IDS.cls, *words] for words in itertools.product((1, 2, 4, 5, 6, 7), repeat=3)
     ]  # cut at four words
-    tokens = torch.tensor([one + [IDS.pad] * (4 - len(one)) for one in ended + cut])
+    tokens = torch.tensor([ids + [IDS.pad] * (4 - len(ids)) for ids in ended + cut])
     for row in range(3):
         keep = tokens > 0
         plain = -answer_loss(
@@ -286,12 +287,12 @@ def test_answers_end_in_sep_and_keep_their_punctuation(tmp_path):
 def test_an_evaluation_compares_normal_forms_only_where_annotators_differ(monkeypatch):
     """Chance too: listed are "2" and "two", both right where nine say "two" and one "2"."""
     written = ["The dog.", "The dog.", "two", "2", "2"]
-    monkeypatch.setattr(vqa, "answer_questions", lambda *some: written)
-    said = [
+    monkeypatch.setattr(vqa, "answer_questions", lambda *args: written)
+    answers = [
         ("dog",) * 10, ("dog",) * 9 + ("cat",),
         ("two",) * 10, ("two",) * 9 + ("2",), ("cow",) * 10,
     ]
-    records = [VQARecord(None, "what?", words, i) for i, words in enumerate(said)]
+    records = [VQARecord(None, "what?", words, i) for i, words in enumerate(answers)]
     samples, more = vqa.evaluate_vqa(None, None, records, How(answers=["2", "two", "dog"]))
     assert samples["accuracy"].tolist() == pytest.approx([0, 1, 1, 1, 0])
     assert more["chance"]["accuracy"] == pytest.approx((1 + 1 + 1 + 2 + 0) / 3 / 5)

@@ -166,8 +166,8 @@ def test_what_was_written_is_computed_again(unequal):
 
     model = load_original(unequal, **HEADS)
     assert not model.training
-    for ours, theirs in zip(compute(model), compute(task.student.eval())):
-        assert_close(ours, theirs, atol=0, rtol=0)
+    for value, expected in zip(compute(model), compute(task.student.eval())):
+        assert_close(value, expected, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_every_key_of_a_full_file_is_accounted_for(task):
         opened = read_original(state)
         report = fill(model, opened)
         teacher = fill(model, opened, teacher=True)
-    for one in (report, teacher):
-        assert set(one.loaded) | set(one.unexpected) == set(state)
-        assert not set(one.loaded) & set(one.unexpected)
+    for result in (report, teacher):
+        assert set(result.loaded) | set(result.unexpected) == set(state)
+        assert not set(result.loaded) & set(result.unexpected)
     assert {name.partition(".")[0] for name in report.absent} == set(TABLE[task].lacks)
     assert {name.partition(".")[0] for name in teacher.absent} == set(TABLE[task].lacks) | set(
         key_table.UNTAUGHT
