@@ -74,7 +74,7 @@ def level_of_log():
 def note(record_property):
     """note(fault, times, outcome): a row of the table of injected faults,
     which stands at the end of the report."""
-    return lambda *row: record_property("injected", [str(part) for part in row])
+    return lambda *row: record_property("injected", list(map(str, row)))
 
 
 @pytest.fixture(scope="session")
@@ -101,10 +101,10 @@ def browser():
 
 
 def pytest_terminal_summary(terminalreporter):
-    reports = [report for kind in ("passed", "failed")
-               for report in terminalreporter.getreports(kind)]
-    rows = [row for report in reports
-            for name, row in report.user_properties if name == "injected"]
+    rows = []
+    for kind in ("passed", "failed"):
+        for report in terminalreporter.getreports(kind):
+            rows += [row for name, row in report.user_properties if name == "injected"]
     if rows:
         rows.insert(0, ("what was injected", "times", "what came of it"))
         width = max(len(fault) for fault, _, _ in rows)

@@ -70,7 +70,8 @@ def test_a_mistake_is_named_with_the_way_out(name, changes, says):
 HOSTILE = (float("nan"), float("inf"), float("-inf"), -1, -1e-3, 0, 10 ** 30, 1e300)
 
 
-RULES = "must be|must lie between|not a multiple of|is more than|lies outside|is none of|does not divide|power of two"
+RULES = ("must be|must lie between|not a multiple of|is more than|lies outside|is none of"
+         "|does not divide|power of two")
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(Config), ids=lambda field: field.name)

@@ -1,5 +1,6 @@
 """distributed: two processes are one process with the same global batch;
 on one device nothing happens."""
+import itertools
 import os
 import signal
 import socket
@@ -197,7 +198,7 @@ def test_processes_share_rows_in_order_and_none_twice():
     for count, processes in ((8, 1), (8, 2), (7, 3), (2, 4)):
         shares = [range(count)[distributed.rank_rows(count, number, processes)]
                   for number in range(processes)]
-        assert [row for share in shares for row in share] == list(range(count))
+        assert list(itertools.chain(*shares)) == list(range(count))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert range(16, 24)[distributed.rank_rows(8, 1, 2)] == range(20, 24), (
         "of a later step, too")
@@ -217,14 +218,15 @@ def exact(request, tmp_path_factory):
 
 
 def test_in_float64_two_processes_have_the_losses_gradients_and_negatives_of_one(two, exact):
-    first, second = (result["exact"] for result in two[0])
+    first = two[0][0]["exact"]
+    second = two[0][1]["exact"]
     assert any(a > 1.5 * b for a, b in zip(first["hidden"], second["hidden"])), (
         "as many words are masked in both")
     if exact["hidden"]:
         assert [a + b for a, b in zip(first["hidden"], second["hidden"])] == exact["hidden"]
     for value, a, b in zip(exact["losses"], first["losses"], second["losses"], strict=True):
-        assert_close({name: (a[name] + b[name]) / 2 for name in value},
-                     value, atol=EXACT, rtol=0)
+        for name in value:
+            assert_close((a[name] + b[name]) / 2, value[name], atol=EXACT, rtol=0)
     for result in (first, second):
         assert_close(result["gradients"], exact["gradients"], atol=EXACT, rtol=0)
     assert len(exact["negatives"]) == 2 * 4, "of texts and pictures, in all steps but the first"
@@ -235,22 +237,23 @@ def test_in_float64_two_processes_have_the_losses_gradients_and_negatives_of_one
 
 
 def test_in_float64_two_processes_end_with_the_weights_teacher_and_queue_of_one(two, exact):
-    for result in (process["exact"]["state"] for process in two[0]):
+    for process in two[0]:
+        state = process["exact"]["state"]
         for name, value in exact["state"].items():
             # softmax ignores it: Adam scales up mere noise
             if not name.endswith(".k.bias"):
-                assert_close(result[name], value, atol=EXACT,
+                assert_close(state[name], value, atol=EXACT,
                              rtol=0, msg=lambda m: f"{name}: {m}")
 
 
 def test_masked_words_are_counted_over_all_passes_of_all_processes(two):
     full = in_passes("mlm", 1)
-    a, b = (result["words"] for result in two[0])
+    a = two[0][0]["words"]
+    b = two[0][1]["words"]
     assert_close((a["loss"] + b["loss"]) / 2, full["loss"])
     for result in (a, b):
-        assert_close(result["gradients"],
-                     {name: full["gradients"][name] for name in result["gradients"]},
-                     atol=1e-7, rtol=1e-6)
+        for name, gradient in result["gradients"].items():
+            assert_close(gradient, full["gradients"][name], atol=1e-7, rtol=1e-6)
         assert sorted(result["ids"].tolist()) == sorted(full["ids"].tolist())
     assert a["ids"].equal(b["ids"]), "the queues would drift apart"
 
@@ -265,16 +268,15 @@ def test_local_negatives_on_two_processes_are_those_of_one_in_two_passes(two):
     """A pass draws its negatives from its own rows, and so is what a process is."""
     full = in_passes("itm", 2, hard_negatives="local")
     parts = [result["near"] for result in two[0]]
-    draws = [(index + 4 * number, valid) for number in (0, 1)
-             for index, valid in full["negatives"][2 * number:][:2]]
-    for (index, valid), (rows, counts) in zip(draws, parts[0]["negatives"]
-                                              + parts[1]["negatives"], strict=True):
-        assert rows.equal(index) and counts.equal(valid)
+    assert len(full["negatives"]) == 4
+    draws = parts[0]["negatives"] + parts[1]["negatives"]
+    for i, ((index, valid), (rows, counts)) in enumerate(zip(full["negatives"], draws,
+                                                             strict=True)):
+        assert rows.equal(index + 4 * (i // 2)) and counts.equal(valid)
     assert_close((parts[0]["loss"] + parts[1]["loss"]) / 2, full["loss"])
     for result in parts:
-        assert_close(result["gradients"],
-                     {name: full["gradients"][name] for name in result["gradients"]},
-                     atol=1e-7, rtol=1e-6)
+        for name, gradient in result["gradients"].items():
+            assert_close(gradient, full["gradients"][name], atol=1e-7, rtol=1e-6)
     assert abs(in_passes("itm", 1)["loss"] - full["loss"]) > 1e-3, (
         "it would be the same with global ones")
 
@@ -293,8 +295,8 @@ def machine_worker(number: int, port: int):
     x = (torch.arange(6.0).reshape(3, 2) + 100 * number).requires_grad_()
     rows = torch.tensor([3 * first + 2, 3 * first + 3, 3 * first + 3])
     pool, index = fetch(x, rows, "machine")
-    everything = torch.cat([torch.arange(6.0).reshape(3, 2) + 100 * process
-                            for process in range(4)])
+    rows_of_one = torch.arange(6.0).reshape(3, 2)
+    everything = torch.cat([rows_of_one + 100 * process for process in range(4)])
     assert pool[index].equal(everything[rows]) and pool[:3].equal(x)
     (pool[index] * (number + 1)).sum().backward()
     weight = 2.0 * first + 3                                     # of both processes' losses

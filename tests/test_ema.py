@@ -36,7 +36,7 @@ def test_the_teacher_is_a_copy_without_gradient_in_evaluation_mode():
         assert not p.requires_grad
     for p in student.parameters():
         assert p.requires_grad
-    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    before = copy.deepcopy(teacher.state_dict())
     disturb(student)
     for key, value in teacher.state_dict().items():
         assert value.equal(before[key]), "they share memory"
@@ -45,9 +45,10 @@ def test_the_teacher_is_a_copy_without_gradient_in_evaluation_mode():
 def test_every_parameter_follows():
     student = ALBEF(small())
     teacher = disturb(make_teacher(student))
-    expected = {name: 0.75 * p + 0.25 * student.get_parameter(name).detach()
-                for name, p in teacher.named_parameters()}
-    before = {name: p.clone() for name, p in teacher.named_parameters()}
+    expected = {}
+    for name, p in teacher.named_parameters():
+        expected[name] = 0.75 * p + 0.25 * student.get_parameter(name).detach()
+    before = copy.deepcopy(dict(teacher.named_parameters()))
     update_teacher(teacher, student, 0.75)
     for name, p in teacher.named_parameters():
         assert_close(p, expected[name])

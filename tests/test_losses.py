@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from torch import tensor
 from torch.testing import assert_close
 
-from minalbef.losses import hard_negatives, itc_loss, itc_targets, itm_loss, mlm_loss, soft_cross_entropy
+from minalbef.losses import (
+    hard_negatives,
+    itc_loss,
+    itc_targets,
+    itm_loss,
+    mlm_loss,
+    soft_cross_entropy,
+)
 
 # two queries, three keys: the third is the queue's
 SIM = tensor([[1.0, 2.0, 0.5], [0.0, 3.0, 1.0]])

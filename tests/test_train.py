@@ -86,9 +86,10 @@ def test_alpha_by_hand():
 def test_parameter_groups_decay_matrices_alone_and_slow_temperature_and_stem():
     task = Pretrain(CONFIG)
     names = {id(p): name.removeprefix("student.") for name, p in task.named_parameters()}
-    treated = {names[id(p)]: (group["weight_decay"], group["share"])
-               for group in parameter_groups(task, CONFIG)
-               for p in group["params"]}
+    treated = {}
+    for group in parameter_groups(task, CONFIG):
+        for p in group["params"]:
+            treated[names[id(p)]] = (group["weight_decay"], group["share"])
     assert treated.keys() == dict(task.student.named_parameters()).keys(), (
         "all of the student, none of the teacher")
     assert treated["temperature"] == (0, 0.03)

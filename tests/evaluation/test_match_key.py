@@ -50,8 +50,8 @@ class Perfect(ALBEF):
         return self.features((grey / STEP).round().long())[:, None]
 
     def encode_text(self, tokens: Tensor, keep: Tensor) -> Tensor:
-        return self.features(torch.tensor([LABELS.index(TOKENIZER.decode(row[1:2]))
-                                           for row in tokens]))[:, None]
+        labels = [LABELS.index(TOKENIZER.decode(row[1:2])) for row in tokens]
+        return self.features(torch.tensor(labels))[:, None]
 
     def image_feature(self, image: Tensor) -> Tensor:
         return image[:, 0]
@@ -91,9 +91,10 @@ def test_a_model_that_knows_every_label_finds_every_label_wherever_it_is_measure
     records = label_records(50)
     samples, more = evaluate_retrieval(Perfect(), TOKENIZER, records, How(quiet=True))
     assert (more["pictures"], more["captions"]) == (500, 10), "ten labels are ten captions"
-    assert {name: value.mean().item()
-            for name, value in samples.items()} == dict.fromkeys(samples, 1.0)
-    assert {len(value) for name, value in samples.items() if "t2i" in name} == {10}
+    for name, value in samples.items():
+        assert value.mean().item() == 1.0
+        if "t2i" in name:
+            assert len(value) == 10
     figures = in_validation(records)
     assert len(figures) == 9
     for name in figures:

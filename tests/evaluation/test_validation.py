@@ -59,6 +59,10 @@ def table(folder) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def column(rows, name: str) -> list[str]:
+    return [row[name] for row in rows]
+
+
 FIGURES = {5: 0.3, 10: 0.5, 15: 0.5, 20: 0.4}
 
 
@@ -85,10 +89,10 @@ def test_an_interval_ends_with_the_step_that_completes_it(
 def test_each_epoch_has_a_row_and_the_first_of_the_best_is_kept(finished):
     folder, _, measure = finished
     rows = table(folder)
-    assert [row["step"] for row in rows] == ["5", "10", "15", "20"]
-    assert [row["epoch"] for row in rows] == ["1.0", "2.0", "3.0", "4.0"]
-    assert [row["recall"] for row in rows] == ["0.3", "0.5", "0.5", "0.4"]
-    assert [row["best_step"] for row in rows] == ["5", "10", "10", "10"]
+    assert column(rows, "step") == ["5", "10", "15", "20"]
+    assert column(rows, "epoch") == ["1.0", "2.0", "3.0", "4.0"]
+    assert column(rows, "recall") == ["0.3", "0.5", "0.5", "0.4"]
+    assert column(rows, "best_step") == ["5", "10", "10", "10"]
     best = load_file(folder / "best" / "model.safetensors")
     assert float(sum(p.double().sum()
                      for p in best.values())) == pytest.approx(measure.sums[1], abs=1e-9)

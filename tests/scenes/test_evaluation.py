@@ -92,13 +92,14 @@ def scene(*things: Object) -> Scene:
     return Scene(things, "white")
 
 
-APPLE, CAT, BUS = (Object(name, x, 0.5, 0.3, "noto")
-                   for name, x in (("apple", 0.2), ("cat", 0.8), ("bus", 0.5)))
+APPLE = Object("apple", 0.2, 0.5, 0.3, "noto")
+CAT = Object("cat", 0.8, 0.5, 0.3, "noto")
+BUS = Object("bus", 0.5, 0.5, 0.3, "noto")
 
 
 def test_the_oracle_knows_objects_and_no_more():
-    left_of, right_of = (Relation(Noun("apple"), kind, Noun("cat"))
-                         for kind in ("left", "right"))
+    left_of = Relation(Noun("apple"), "left", Noun("cat"))
+    right_of = Relation(Noun("apple"), "right", Noun("cat"))
     draws = [Drawn(scene(APPLE, CAT), left_of, "an apple left of a cat", 0, 0),
              Drawn(scene(CAT, APPLE), right_of, "an apple right of a cat", 1, 0),
              Drawn(scene(APPLE, BUS), All((There(Noun("apple")), There(Noun("bus")))),
@@ -148,11 +149,11 @@ def test_answers_to_a_stress_test_by_hand(run, monkeypatch):
     blank = {"a": 2.0, "b": 1.0, "c": 0.5, "d": 0.5}
     def match_odds(run, scenes, texts):
         if scenes[0] is None:
-            return torch.tensor([blank[text] for text in texts])
+            return torch.tensor(list(map(blank.get, texts)))
         assert list(zip(scenes, texts)) == true + false
         return torch.tensor(values)
     monkeypatch.setattr(questions, "match_odds", match_odds)
-    contrasts = [Contrast(*pairs) for pairs in zip(true, false)]
+    contrasts = list(map(Contrast, true, false))
     result = evaluation.contrast_values(run, 0.5, contrasts)
     assert {name: value.tolist() for name, value in result.items()} == {
         "true_preferred": [1, 0.5, 1, 0],
@@ -172,8 +173,8 @@ def test_pointing_by_hand(run, monkeypatch):
     maps = torch.stack([inside[0] * 2.0, inside[0] * 1.0, torch.zeros(36)])
     monkeypatch.setattr(pointing, "word_maps", lambda *args: maps)
     result = evaluation.pointing_game(run, draws)
-    chance = [part.float().mean() for part in inside]
-    assert_close(result["pointing_chance"], torch.stack(chance))
+    chance = torch.stack(inside).float().mean(1)
+    assert_close(result["pointing_chance"], chance)
     assert_close(result["pointing_itm"], torch.tensor([1.0, 0.0, chance[2]]))
 
 
@@ -236,8 +237,9 @@ def test_figures_of_the_shipped_model_are_those_that_were_noted_when_it_shipped(
     """
     before = json.loads((Path(__file__).parent / "figures_of_tiny.json").read_text("utf-8"))
     figures = evaluation.evaluate_scenes(load("tiny"), seed=11, size=0.02, among=40)
-    now = dict(leaves({name: value for name, value in figures.items()
-                       if name not in ("intervals", "counts", "stress")}))
+    for name in ("intervals", "counts", "stress"):
+        del figures[name]
+    now = dict(leaves(figures))
     assert now.keys() == before.keys()
     changes = {}
     for name, value in now.items():

@@ -45,7 +45,8 @@ def all_figures() -> dict[str, float]:
     for key, alpha in (("a0", 0.0), ("nodistill", 0.0), ("a04", 0.4)):
         loss = task(batch, alpha)[0]["entailment"]
         gradients = gradient_differences(task.student, loss, recorded[key])
-        result |= {f"{key} {name}": value for name, value in gradients.items()}
+        for name, value in gradients.items():
+            result[f"{key} {name}"] = value
         result[f"{key} loss"] = off(loss, recorded[key]["loss"], 5e-6)
     with torch.no_grad():
         for name, model in (("prediction", task.student), ("prediction_m", task.teacher)):
@@ -57,10 +58,9 @@ def all_figures() -> dict[str, float]:
         {}, 2,
         False,
     )
-    return result | {
-        name: off(checksum(after[name])[:2], sums[:2], 1e-4)
-        for name, sums in recorded["a04"]["ema_checksums"].items()
-    }
+    for name, sums in recorded["a04"]["ema_checksums"].items():
+        result[name] = off(checksum(after[name])[:2], sums[:2], 1e-4)
+    return result
 
 
 def test_predictions_losses_gradients_and_teacher_equal_the_original():

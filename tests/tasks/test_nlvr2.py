@@ -55,7 +55,8 @@ def golden_nlvr2(size: str) -> tuple[dict, NLVR2, NLVR2Batch]:
     golden_rule.fill(task.student, drop_shared(state.student), ABSENT)
     golden_rule.fill(task.teacher, drop_shared(state.teacher), ABSENT)
     task.after_step(None)  # the original updates at the start of its forward
-    first, second = (golden_rule.image(f"nlvr.image{i}", 3, 3, 32, 32) for i in (0, 1))
+    first = golden_rule.image("nlvr.image0", 3, 3, 32, 32)
+    second = golden_rule.image("nlvr.image1", 3, 3, 32, 32)
     return (
         recorded,
         task,
@@ -91,8 +92,8 @@ def golden_assignment(size: str) -> tuple[dict, TextAssignment, PretrainBatch, A
 
 def worst(actual, expected, atol: float, rtol: float = 0.0) -> float:
     """The largest difference, over its tolerance."""
-    actual, expected = (torch.as_tensor(x, dtype=torch.float64).detach()
-                        for x in (actual, expected))
+    actual = torch.as_tensor(actual, dtype=torch.float64).detach()
+    expected = torch.as_tensor(expected, dtype=torch.float64).detach()
     return float(((actual - expected).abs() / (atol + rtol * expected.abs())).max())
 
 
@@ -103,28 +104,25 @@ def gradient_differences(
     and of those that have none there."""
     student.zero_grad()
     loss.backward()
-    grads = {
-        name.removeprefix("albef."): p.grad
-        for name, p in student.named_parameters()
-        if p.grad is not None
-    }
+    grads = {}
+    for name, p in student.named_parameters():
+        if p.grad is not None:
+            grads[name.removeprefix("albef.")] = p.grad
     result = {}
     if "grad_norms" in recorded:
-        norms = {
-            key: float(value.norm())
-            for key, value in key_table.write(grads, {}, {}, fusion_from, False, head).items()
-            if not key.endswith("position_ids")
-        }
-        expected = {key: value for key, value in recorded["grad_norms"].items()
-                    if value is not None}
-        result = {
-            f"gradient of {key}": worst(norms[key], expected[key], 2e-6, 5e-6)
-            for key in norms.keys() & expected.keys()
-        }
-        result |= {
-            f"gradient of {key}, of one alone": torch.inf
-            for key in norms.keys() ^ expected.keys()
-        }
+        norms = {}
+        for key, value in key_table.write(grads, {}, {}, fusion_from, False, head).items():
+            if not key.endswith("position_ids"):
+                norms[key] = float(value.norm())
+        expected = {}
+        for key, value in recorded["grad_norms"].items():
+            if value is not None:
+                expected[key] = value
+        result = {}
+        for key in norms.keys() & expected.keys():
+            result[f"gradient of {key}"] = worst(norms[key], expected[key], 2e-6, 5e-6)
+        for key in norms.keys() ^ expected.keys():
+            result[f"gradient of {key}, of one alone"] = torch.inf
     total = torch.cat([grad.flatten() for grad in grads.values()]).double().norm()
     # the original's own norms differ by up to a share of 3.7e-6 between fp32 and fp64; processors round differently
     return result | {"gradient": worst(total, recorded["grad_norm_total"], 2e-6, 5e-6)}
@@ -146,18 +144,14 @@ def nlvr2_differences(size: str) -> dict[str, float]:
     for alpha, key in ((0.0, "a0"), (0.4, "a04")):
         losses, _ = task(batch, alpha, None)
         result[f"loss {key}"] = worst(losses["nlvr2"], recorded[key]["loss"], 5e-6)
-        result |= {
-            f"{what} {key}": value
-            for what, value in gradient_differences(
-                task.student, losses["nlvr2"], recorded[key], HALF[size], "cls_head"
-            ).items()
-        }
+        for what, value in gradient_differences(
+            task.student, losses["nlvr2"], recorded[key], HALF[size], "cls_head"
+        ).items():
+            result[f"{what} {key}"] = value
         # without trust in the teacher it must not be asked
         assert ("prediction_m" in outputs) == bool(alpha)
-    result |= {
-        name: worst(outputs[name], arrays[f"a04/{name}"], 2e-5)
-        for name in ("hidden_state", "prediction", "prediction_m")
-    }
+    for name in ("hidden_state", "prediction", "prediction_m"):
+        result[name] = worst(outputs[name], arrays[f"a04/{name}"], 2e-5)
     with torch.no_grad():
         answer = task.eval().student(batch.image, batch.pairs, batch.tokens, batch.keep)
     return result | {"evaluation": worst(answer, arrays["eval_prediction_after_forward"], 2e-5)}
@@ -215,17 +209,17 @@ def test_as_the_original(what, size):
 def test_a_plain_model_is_doubled_as_the_original_does():
     recorded = golden_rule.figures("full_checkpoint_key_maps")["Pretrain_nlvr.py"]
     keys = [key for key, *_ in golden_rule.figures("full_state_dict_keys")["keys"]]
-    pretrained = {
-        key: torch.full((3,), float(i)) for i, key in enumerate(keys)
-    }  # three, for q, k and v
+    # three, for q, k and v
+    pretrained = {}
+    for i, key in enumerate(keys):
+        pretrained[key] = torch.full((3,), float(i))
     for key, _, *once in golden_rule.figures("full_state_dict_keys")["keys"]:
         pretrained[key] = pretrained[once[0]] if once else pretrained[key]
     state = key_table.read(pretrained)
-    student = {
-        name: value
-        for name, value in state.student.items()
-        if not name.startswith(("match_head", "word_head"))
-    }
+    student = {}
+    for name, value in state.student.items():
+        if not name.startswith(("match_head", "word_head")):
+            student[name] = value
     written = key_table.write(
         add_shared(nlvr2.double(student)), {}, {}, state.fusion_from, bert=False
     )
@@ -264,8 +258,8 @@ def pair_batch(rows: int = 6, size: int = 24) -> NLVR2Batch:
 
 def test_a_model_of_pairs_starts_from_a_plain_one_of_another_image_size():
     torch.manual_seed(1)
-    plain, teacher = (disturb(ALBEF(small(**SIZES, image_size=16)), seed=seed)
-                      for seed in (1, 2))
+    plain = disturb(ALBEF(small(**SIZES, image_size=16)), seed=1)
+    teacher = disturb(ALBEF(small(**SIZES, image_size=16)), seed=2)
     task = model()
     head = {name: value.clone() for name, value in task.student.head.state_dict().items()}
     task.start(plain, teacher)
@@ -299,7 +293,8 @@ def test_consistency_by_hand():
 
 def test_collate_keeps_the_pictures_in_order_and_a_shared_one_once():
     words = Tokenizer.train(["both dogs run", "no cat sits"], 60)
-    red, blue = (Image.new("RGB", (30, 20), colour) for colour in ("red", "blue"))
+    red = Image.new("RGB", (30, 20), "red")
+    blue = Image.new("RGB", (30, 20), "blue")
     records = [
         NLVR2Record((red, blue), "both dogs run", True, 7),
         NLVR2Record((blue, blue), "no cat", False, 8),

@@ -1,6 +1,7 @@
 """pretrain: one step against a plain computation, and what may change, when,
 and what must not be seen."""
 import copy
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -139,8 +140,8 @@ def test_captions_true_of_another_picture_are_never_negatives_in_itm():
     batch = Batches(CONFIG)(0)
     true = set(map(tuple, batch.match.nonzero().tolist()))
     yes, no = drawn_pairs(task, batch)
-    assert yes == {(i, i) for i in range(8)}
-    assert no == {(i, j) for i in range(8) for j in range(8)} - true, (
+    assert yes == set(zip(range(8), range(8)))
+    assert no == set(itertools.product(range(8), range(8))) - true, (
         "all others are drawn, none that is true")
 
 
@@ -309,7 +310,7 @@ def kinds(sample) -> list[str]:
 def test_siblings_come_when_they_should(scenes):
     def pairs(step):
         kind = scenes.after if step >= 10 else scenes.before
-        samples = [kind.draw(i) for i in range(16 * step, 16 * step + 16)]
+        samples = list(map(kind.draw, range(16 * step, 16 * step + 16)))
         assert torch.tensor([item.id for item in samples]).equal(scenes(step).ids)
         return sum(kinds(a) == kinds(b) for a, b in zip(samples[::2], samples[1::2]))
     assert pairs(9) < 4 and pairs(10) == 8
@@ -324,13 +325,14 @@ def test_siblings_must_not_be_parted(scenes):
 
 def test_buckets_hold_the_same_scenes_sorted_by_length_with_siblings_together(scenes):
     bucketed = SceneBatches(replace(scenes.config, bucket=5), scenes.tokenizer)
-    plain, sorted_ = ([each(step) for step in range(10, 15)] for each in (scenes, bucketed))
-    ids, ids_sorted = (torch.cat([batch.ids for batch in batches])
-                       for batches in (plain, sorted_))
+    plain = list(map(scenes, range(10, 15)))
+    sorted_ = list(map(bucketed, range(10, 15)))
+    ids = torch.cat([batch.ids for batch in plain])
+    ids_sorted = torch.cat([batch.ids for batch in sorted_])
     assert not ids.equal(ids_sorted)
     assert sorted(ids.tolist()) == sorted(ids_sorted.tolist())
-    pairs, pairs_sorted = ({frozenset(pair) for pair in each.reshape(-1, 2).tolist()}
-                           for each in (ids, ids_sorted))
+    pairs = {frozenset(pair) for pair in ids.reshape(-1, 2).tolist()}
+    pairs_sorted = {frozenset(pair) for pair in ids_sorted.reshape(-1, 2).tolist()}
     assert pairs == pairs_sorted
     def padding(batches):
         return sum((~batch.keep).sum().item() for batch in batches)
@@ -346,9 +348,7 @@ def test_buckets_hold_the_same_scenes_sorted_by_length_with_siblings_together(sc
                          [({"warm_lr": 0.5}, "warm_lr"),
                           ({"text_width": 24}, "text_width: 48 there, 24 here")])
 def test_a_start_that_was_made_with_other_settings_is_refused_before_anything_is_trained(
-        tmp_path, monkeypatch,
-                                                                                         changes,
-        says):
+        tmp_path, monkeypatch, changes, says):
     config = small(objects=12, warm_steps=5)
     monkeypatch.setattr(recipe, "CAPTIONS", 300)
     tokenizer, _ = recipe.read_captions(config)
@@ -357,8 +357,8 @@ def test_a_start_that_was_made_with_other_settings_is_refused_before_anything_is
     (tmp_path / "warm").mkdir()
     monkeypatch.setattr(train, "fit", lambda *args, **named: trained.append(args[3]) or ())
     trained = []
-    with pytest.raises(ValueError,
-                       match=f"start was made with other settings .*{says}.*remove .*start .*or choose another folder"):
+    message = f"start was made with other settings .*{says}.*remove .*start .*or choose another folder"
+    with pytest.raises(ValueError, match=message):
         recipe.pretrain(replace(config, **changes), tmp_path, quiet=True)
     assert not trained
     recipe.pretrain(replace(config, device="cpu"), tmp_path, quiet=True)

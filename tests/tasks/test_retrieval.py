@@ -64,19 +64,19 @@ def training(monkeypatch) -> dict[str, float]:
     for key, alpha in (("a0", 0.0), ("nodistill", 0.0), ("a04", 0.4)):
         calls.clear()
         out, carry = task(batch, alpha, LIKELIEST)
-        result |= {f"{key} {name}": value
-                   for name, value in gradient_differences(task.student, sum(out.values()),
-                                                           recorded[key]).items()}
+        for name, value in gradient_differences(task.student, sum(out.values()),
+                                                recorded[key]).items():
+            result[f"{key} {name}"] = value
+        embedding = task.student.text_encoder.embeddings.word_embed
         values = {"loss_ita": out["itc"], "loss_itm": out["itm"],
                   "grad_temp": task.student.temperature.grad,
-                  "pad_row_grad_norm": task.student.text_encoder.embeddings.word_embed.weight.grad[0].norm()}
-        result |= {f"{key} {name}": off(value, recorded[key][name], *LARGE)
-                   for name, value in values.items()}
+                  "pad_row_grad_norm": embedding.weight.grad[0].norm()}
+        for name, value in values.items():
+            result[f"{key} {name}"] = off(value, recorded[key][name], *LARGE)
 
     arrays = recorded["arrays"]
     for way, side, (args, _), (inputs, (negative, valid)) in zip(
-            ("i2t", "t2i"), ("text", "image"), calls["itc_loss"],
-                                                                 calls["hard_negatives"]):
+            ("i2t", "t2i"), ("text", "image"), calls["itc_loss"], calls["hard_negatives"]):
         sim, teacher_sim, _, positive = args
         weights = arrays[f"a04/weights_{way}"]
         values = {f"sim_{way}": sim, f"sim_{way}_m": teacher_sim,
@@ -84,8 +84,8 @@ def training(monkeypatch) -> dict[str, float]:
                   f"sim_{way}_targets": losses.itc_targets(positive, teacher_sim, 0.4),
                   "sim_targets": losses.itc_targets(positive, teacher_sim, 0.0),
                   f"neg_{side}_idx": negative}
-        result |= {f"{name} ({way})": off(value, arrays[f"a04/{name}"], 1e-4)
-                   for name, value in values.items()}
+        for name, value in values.items():
+            result[f"{name} ({way})"] = off(value, arrays[f"a04/{name}"], 1e-4)
         # the original zeroes after the softmax; one factor a row remains between its weights and ours
         result[f"weights_{way}"] = off(inputs[0].masked_fill(inputs[1], -math.inf).softmax(-1),
                                        weights / weights.sum(1, keepdim=True), 1e-4)
@@ -94,14 +94,16 @@ def training(monkeypatch) -> dict[str, float]:
     values = {"vl_embeddings": calls["fused"], "vl_output": logits,
               "itm_labels": labels, "image_feat_m": carry[0],
               "text_feat_m": carry[1]}
-    result |= {name: off(value, arrays[f"a04/{name}"], 1e-4) for name, value in values.items()}
+    for name, value in values.items():
+        result[name] = off(value, arrays[f"a04/{name}"], 1e-4)
     task.after_step(carry)
     after = key_table.write({}, {}, {"image": task.queue.image,
                                      "text": task.queue.text, "ids": task.queue.ids,
                                  "pointer": torch.tensor(task.queue.pointer)}, 2, False)
     result["queue_ptr"] = off(after["queue_ptr"][0], recorded["a04"]["queue_ptr_after"], 1e-9)
-    return result | {f"{name} after": off(after[name], arrays[f"a04/{name}_after"], 2e-5)
-                     for name in ("image_queue", "text_queue", "idx_queue")}
+    for name in ("image_queue", "text_queue", "idx_queue"):
+        result[f"{name} after"] = off(after[name], arrays[f"a04/{name}_after"], 2e-5)
+    return result
 
 
 @torch.no_grad()
@@ -131,10 +133,10 @@ def ranked() -> dict[str, float]:
     true = true_pairs(*PARTNER)
     for way, x, right in zip(("i2t", "t2i"), filled, (true, true.T)):
         x = x + 1e-9 * torch.arange(x.shape[1])
-        figured |= {f"{way}_r{k}": ranking.recall(x, right, k).mean().item()
-                    for k in (1, 5, 10)}
-    figured |= {f"{way}_r_mean": sum(figured[f"{way}_r{k}"] for k in (1, 5, 10)) / 3
-                for way in ("i2t", "t2i")}
+        for k in (1, 5, 10):
+            figured[f"{way}_r{k}"] = ranking.recall(x, right, k).mean().item()
+    for way in ("i2t", "t2i"):
+        figured[f"{way}_r_mean"] = sum(figured[f"{way}_r{k}"] for k in (1, 5, 10)) / 3
     figured["r_mean"] = (figured["i2t_r_mean"] + figured["t2i_r_mean"]) / 2
     return {"sims_matrix_i2t": off(scores["itc"][0], arrays["sims_matrix_i2t"], 2e-5),
             **{f"score_{way}": off(x, arrays[f"score_{way}"], 1e-4)

@@ -87,31 +87,25 @@ def all_figures(size: str = "small") -> dict[str, float]:
                 model(answers, keep, model.read(batch), batch.keep, rows)
                 for model in (task.student, task.teacher)
             ]
-        grads = {
-            name.removeprefix("albef."): p.grad
-            for name, p in task.student.named_parameters()
-            if p.grad is not None
-        }
-        norms = {
-            name: grad.norm()
-            for name, grad in key_table.write(grads, {}, {}, depth, bert=False).items()
-            if not name.endswith("position_ids") and not name.endswith(tuple(key_table.TIED))
-        }
+        grads = {}
+        for name, p in task.student.named_parameters():
+            if p.grad is not None:
+                grads[name.removeprefix("albef.")] = p.grad
+        norms = {}
+        for name, grad in key_table.write(grads, {}, {}, depth, bert=False).items():
+            if not name.endswith("position_ids") and not name.endswith(tuple(key_table.TIED)):
+                norms[name] = grad.norm()
         values = {
             "loss": loss,
             "per_answer_loss": vqa.answer_loss(logits[0], answers, keep, logits[1], alpha),
             "grad_norm_total": torch.stack(list(norms.values())).norm(),
         }
-        result |= {
-            f"{key} {name}": off(value, recorded[key][name], 5e-6, 2e-6)
-            for name, value in values.items()
-        }
+        for name, value in values.items():
+            result[f"{key} {name}"] = off(value, recorded[key][name], 5e-6, 2e-6)
     weights = recorded["a04"]["grad_norms"]
     assert norms.keys() == weights.keys()
-    result |= {
-        f"gradient of {name}": off(norm, weights[name], 2e-6, 2e-6)
-        for name, norm in norms.items()
-    }
+    for name, norm in norms.items():
+        result[f"gradient of {name}"] = off(norm, weights[name], 2e-6, 2e-6)
 
     with torch.no_grad():
         for model, name, cut in (
@@ -167,20 +161,16 @@ def test_the_decoder_starts_from_what_the_original_starts_it_from():
     renamed = json.loads((GOLDEN / "full_checkpoint_key_maps.json").read_text())["VQA.py"][
         "renamed_used"
     ]
-    named = {
-        part: {
-            target.replace("_m.", "."): source.replace("_m.", ".")
-            for target, source in renamed.items()
-            if target.startswith(part)
-        }
-        for part in ("text_decoder.", "text_decoder_m.")
-    }
+    named = {"text_decoder.": {}, "text_decoder_m.": {}}
+    for target, source in renamed.items():
+        for part, sources in named.items():
+            if target.startswith(part):
+                sources[target.replace("_m.", ".")] = source.replace("_m.", ".")
     assert named["text_decoder."] == named["text_decoder_m."]
     names = key_table.names(6, bert=True)
-    start = {
-        names.get(target): names.get(source)
-        for target, source in named["text_decoder."].items()
-    }
+    start = {}
+    for target, source in named["text_decoder."].items():
+        start[names.get(target)] = names.get(source)
     model = VQAModel(replace(CONFIG, text_depth=6, fusion_depth=6))
     albef = disturb(ALBEF(model.albef.config))
     model.decoder.start(albef)
