@@ -13,11 +13,13 @@ from long_files import LONG_FILES
 from minalbef import load
 from minalbef.viz.explorer import write_explorer
 
-torch.set_num_threads(1)              # small matrices gain nothing from more, and waiting threads slow a shared machine
+# small matrices gain nothing from more, and waiting threads slow a shared machine
+torch.set_num_threads(1)
 
 
 def pytest_configure(config):
-    if config.getoption("nbval", False):         # chapters run, and in their kernels move_widgets.py first
+    # chapters run, and in their kernels move_widgets.py first
+    if config.getoption("nbval", False):
         settings = tempfile.TemporaryDirectory()
         config.add_cleanup(settings.cleanup)
         startup = Path(settings.name) / "profile_default" / "startup"
@@ -27,11 +29,13 @@ def pytest_configure(config):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--changed-since", metavar="COMMIT", help="files that a change since then can reach come first")
+    parser.addoption("--changed-since", metavar="COMMIT",
+                     help="files that a change since then can reach come first")
 
 
 def minutes(item) -> float:
-    """How long a test takes: what its mark says, or for notebooks and long files the table in support/long_files.py."""
+    """How long a test takes: what its mark says,
+    or for notebooks and long files the table in support/long_files.py."""
     mark = item.get_closest_marker("slow")
     return max(LONG_FILES.get(item.path.name, 0), mark.kwargs.get("minutes", 0) if mark else 0)
 
@@ -53,7 +57,8 @@ def pytest_collection_modifyitems(config, items):
         return
     for item in items:
         if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="no GPU here; `python -m pytest -m gpu` on a machine with one"))
+            item.add_marker(pytest.mark.skip(
+                reason="no GPU here; `python -m pytest -m gpu` on a machine with one"))
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +72,9 @@ def level_of_log():
 
 @pytest.fixture
 def note(record_property):
-    """note(fault, times, outcome): a row of the table of injected faults, which stands at the end of the report."""
-    return lambda *row: record_property("injected", [str(part) for part in row])
+    """note(fault, times, outcome): a row of the table of injected faults,
+    which stands at the end of the report."""
+    return lambda *row: record_property("injected", list(map(str, row)))
 
 
 @pytest.fixture(scope="session")
@@ -95,8 +101,10 @@ def browser():
 
 
 def pytest_terminal_summary(terminalreporter):
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
-    rows = [row for report in reports for name, row in report.user_properties if name == "injected"]
+    rows = []
+    for kind in ("passed", "failed"):
+        for report in terminalreporter.getreports(kind):
+            rows += [row for name, row in report.user_properties if name == "injected"]
     if rows:
         rows.insert(0, ("what was injected", "times", "what came of it"))
         width = max(len(fault) for fault, _, _ in rows)

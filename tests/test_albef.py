@@ -32,15 +32,21 @@ def test_the_papers_model_has_the_parameters_of_the_released_checkpoint():
 
 
 def test_public_names_and_their_shapes():
-    m, image, (tokens, keep) = model(), torch.randn(3, 3, 24, 24), texts(3, 9)
-    image_tokens, text_tokens = m.encode_image(image), m.encode_text(tokens, keep)
+    m = model()
+    image = torch.randn(3, 3, 24, 24)
+    tokens, keep = texts(3, 9)
+    image_tokens = m.encode_image(image)
+    text_tokens = m.encode_text(tokens, keep)
     fused = m.fuse(text_tokens, keep, image_tokens, torch.ones(3, 10, dtype=torch.bool))
-    shapes = (image_tokens, text_tokens, fused, m.image_feature(image_tokens), m.text_feature(text_tokens),
+    shapes = (image_tokens, text_tokens, fused,
+              m.image_feature(image_tokens), m.text_feature(text_tokens),
               m.match_logits(fused), m.word_logits(fused))
-    assert [tuple(x.shape) for x in shapes] == [(3, 10, 32), (3, 9, 48), (3, 9, 48), (3, 24), (3, 24), (3, 2),
+    assert [tuple(x.shape) for x in shapes] == [(3, 10, 32), (3, 9, 48),
+                                                (3, 9, 48), (3, 24), (3, 24), (3, 2),
                                                 (3, 9, 64)]
     assert_close(fused, m.fuse(text_tokens, keep, image_tokens))
-    assert m.temperature.shape == () and abs(m.temperature - 0.07) < 1       # disturbed, but a parameter
+    assert m.temperature.shape == ()
+    assert abs(m.temperature - 0.07) < 1       # disturbed, but a parameter
     assert m.word_logits(fused[keep]).shape == (int(keep.sum()), 64)
 
 
@@ -55,7 +61,8 @@ def test_the_word_head_shares_the_word_table():
         table[7] += 1
     changed = (m.word_logits(x) - before).abs().amax(0) > 1e-4
     assert changed[7] and changed.sum() == 1
-    assert not any("decoder" in key for key in m.state_dict()), "tied weights are stored once"
+    for key in m.state_dict():
+        assert "decoder" not in key, "tied weights are stored once"
 
 
 class Pixels(nn.Module):
@@ -63,7 +70,9 @@ class Pixels(nn.Module):
 
     def __init__(self, width: int, change=lambda tokens: tokens):
         super().__init__()
-        self.conv, self.norm, self.change = nn.Conv2d(3, width, 8, 8), nn.BatchNorm2d(width), change
+        self.conv = nn.Conv2d(3, width, 8, 8)
+        self.norm = nn.BatchNorm2d(width)
+        self.change = change
         self.drop = nn.Dropout(0.5).eval()
 
     def forward(self, image):
@@ -72,9 +81,11 @@ class Pixels(nn.Module):
 
 
 @pytest.mark.parametrize("encoder, says", [
-    (lambda: Pixels(40), r"Pixels gives tokens of width 40, and config.image_width is 32: end the encoder in "
+    (lambda: Pixels(40),
+     r"Pixels gives tokens of width 40, and config.image_width is 32: end the encoder in "
                          r"nn.Linear.40, 32., or make the preset with image_width=40"),
-    (lambda: Pixels(32, lambda x: x[:, 0]), r"Pixels gives \(2, 32\) for images \(2, 3, 24, 24\), and must give tokens "
+    (lambda: Pixels(32, lambda x: x[:, 0]),
+     r"Pixels gives \(2, 32\) for images \(2, 3, 24, 24\), and must give tokens "
                                             r"\(2, 1 \+ n, 32\), \[CLS\] first"),
     (lambda: (lambda image: image), "image_encoder=function must be an nn.Module")])
 def test_an_image_encoder_that_does_not_fit_is_refused_by_what_it_gives(encoder, says):

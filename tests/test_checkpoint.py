@@ -1,4 +1,5 @@
-"""checkpoint: what is saved comes back, what is damaged is refused, and nothing is half-written or executed."""
+"""checkpoint: what is saved comes back, what is damaged is refused,
+and nothing is half-written or executed."""
 import copy
 import errno
 import shutil
@@ -28,7 +29,7 @@ TEXTS = ["a red apple", "two cats above a small lemon on a blue background", "a 
 
 
 @pytest.fixture(scope="module")
-def made():
+def parts():
     """(model, tokenizer, three pictures of other sizes than the model's)."""
     tokenizer = Tokenizer.train(TEXTS, 128)
     torch.manual_seed(0)
@@ -38,55 +39,70 @@ def made():
 
 
 @pytest.fixture
-def folder(made, tmp_path):
-    model, tokenizer, _ = made
+def folder(parts, tmp_path):
+    model, tokenizer, _ = parts
     save(tmp_path / "run", model, tokenizer, make_teacher(model))
     return tmp_path / "run"
 
 
-def test_a_saved_model_comes_back_the_same(made, folder):
-    model, tokenizer, _ = made
+def test_a_saved_model_comes_back_the_same(parts, folder):
+    model, tokenizer, _ = parts
     run = load(folder)
     assert same_state(run.model.state_dict(), model.state_dict())
-    assert run.config == model.config and run.path == folder and not run.model.training
+    assert run.config == model.config
+    assert run.path == folder
+    assert not run.model.training
     assert run.tokenizer.encode(TEXTS)[0].equal(tokenizer.encode(TEXTS)[0])
     assert same_state(load_file(folder / "teacher.safetensors"), dict(model.state_dict()))
-    assert {path.name for path in folder.iterdir()} == {"config.json", "tokenizer.json", "model.safetensors",
+    assert {path.name for path in folder.iterdir()} == {"config.json", "tokenizer.json",
+                                                        "model.safetensors",
                                                         "teacher.safetensors"}
 
 
-def test_similarity_and_match_probability_equal_the_plain_way(made, folder, tmp_path):
-    model, tokenizer, pictures = made
+def test_similarity_and_match_probability_equal_the_plain_way(parts, folder, tmp_path):
+    model, tokenizer, pictures = parts
     run = load(folder)
-    similarity, probability = run.similarity(pictures, TEXTS[:2]), run.match_probability(pictures, TEXTS[:2])
+    similarity = run.similarity(pictures, TEXTS[:2])
+    probability = run.match_probability(pictures, TEXTS[:2])
     assert similarity.shape == probability.shape == (3, 2)
     for i, picture in enumerate(pictures):
-        for j, text in enumerate(TEXTS[:2]):                     # one by one: no padding, no pairs
+        # one by one: no padding, no pairs
+        for j, text in enumerate(TEXTS[:2]):
             tokens, keep = tokenizer.encode([text])
             image_tokens = model.encode_image(transform(picture, 24)[None])
             text_tokens = model.encode_text(tokens, keep)
-            match = model.match_logits(model.fuse(text_tokens, keep, image_tokens)).softmax(-1)[0, 1]
+            match = model.match_logits(model.fuse(text_tokens, keep,
+                                                  image_tokens)).softmax(-1)[0, 1]
             cosine = (model.image_feature(image_tokens) * model.text_feature(text_tokens)).sum()
             assert_close(similarity[i, j], cosine.detach(), atol=1e-5, rtol=1e-5)
             assert_close(probability[i, j], match.detach(), atol=1e-5, rtol=1e-5)
     Image.fromarray(pictures[1]).save(tmp_path / "picture.png")
-    for source in (tmp_path / "picture.png", str(tmp_path / "picture.png"), pictures[1], Image.fromarray(pictures[1])):
-        assert_close(run.similarity(source, TEXTS[1]), similarity[1:2, 1:2], atol=1e-5, rtol=1e-5)
+    for source in (tmp_path / "picture.png", str(tmp_path / "picture.png"),
+                   pictures[1], Image.fromarray(pictures[1])):
+        assert_close(run.similarity(source, TEXTS[1]),
+                     similarity[1:2, 1:2], atol=1e-5, rtol=1e-5)
 
 
-def test_of_a_pictures_texts_only_the_most_similar_are_read_where_top_says_so(made, folder, monkeypatch):
-    monkeypatch.setattr(run_module, "PAIR_CHUNK", 3)                  # so that several parts are put together
-    run, texts, rows = load(folder), [*TEXTS, "two dogs", "a lemon above a cat"], []
-    whole, sim = run.match_probability(made[2], texts), run.similarity(made[2], texts)
-    run.model.match_head.register_forward_hook(lambda _, given, __: rows.append(len(given[0])))
-    some = run.match_probability(made[2], texts, top=2)
-    read = some > 0
-    assert sum(rows) == 6 and read.sum(1).tolist() == [2, 2, 2]
-    assert sim.masked_fill(~read, 2).amin(1).ge(sim.masked_fill(read, -2).amax(1)).all(), "the best by similarity"
-    assert_close(some[read], whole[read], atol=1e-5, rtol=0)
-    assert_close(run.match_probability(made[2], texts, top=9), whole, atol=1e-5, rtol=0)
+def test_of_a_pictures_texts_only_the_most_similar_are_read_where_top_says_so(
+        parts, folder, monkeypatch):
+    # so that several parts are put together
+    monkeypatch.setattr(run_module, "PAIR_CHUNK", 3)
+    run = load(folder)
+    texts = [*TEXTS, "two dogs", "a lemon above a cat"]
+    rows = []
+    full = run.match_probability(parts[2], texts)
+    sim = run.similarity(parts[2], texts)
+    run.model.match_head.register_forward_hook(
+        lambda _, inputs, __: rows.append(len(inputs[0])))
+    best = run.match_probability(parts[2], texts, top=2)
+    mask = best > 0
+    assert sum(rows) == 6 and mask.sum(1).tolist() == [2, 2, 2]
+    assert sim.masked_fill(~mask, 2).amin(1).ge(sim.masked_fill(mask, -2).amax(1)).all(), (
+        "the best by similarity")
+    assert_close(best[mask], full[mask], atol=1e-5, rtol=0)
+    assert_close(run.match_probability(parts[2], texts, top=9), full, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="top=0 must be a whole number of at least 1"):
-        run.match_probability(made[2], texts, top=0)
+        run.match_probability(parts[2], texts, top=0)
 
 
 def test_tiny_is_the_shipped_model_where_no_folder_has_that_name(folder, tmp_path, monkeypatch):
@@ -98,40 +114,47 @@ def test_tiny_is_the_shipped_model_where_no_folder_has_that_name(folder, tmp_pat
 
 @pytest.mark.parametrize("text, says", [("", "has no words"), ("!?", "has no words"),
                                         ("a red apple " * 9, "the limit is 12")])
-def test_an_empty_or_too_long_sentence_is_refused(made, folder, text, says):
+def test_an_empty_or_too_long_sentence_is_refused(parts, folder, text, says):
     for ask in (load(folder).similarity, load(folder).match_probability):
         with pytest.raises(ValueError, match=says):
-            ask(made[2][0], text)
+            ask(parts[2][0], text)
 
 
-def test_a_folder_is_read_in_the_order_of_its_names(made, folder, tmp_path):
+def test_a_folder_is_read_in_the_order_of_its_names(parts, folder, tmp_path):
     run = load(folder)
-    for name, picture in zip(("b.png", "a.png", "c.PNG"), made[2]):
+    for name, picture in zip(("b.png", "a.png", "c.PNG"), parts[2]):
         Image.fromarray(picture).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
-    assert_close(run.embed_images(tmp_path), run.embed_images([made[2][i] for i in (1, 0, 2)]))
-    with pytest.raises(ValueError, match="no image is in .*run or its subfolders: no file there"):
+    assert_close(run.embed_images(tmp_path), run.embed_images([parts[2][i] for i in (1, 0, 2)]))
+    with pytest.raises(ValueError,
+                       match="no image is in .*run or its subfolders: no file there"):
         run.embed_images(folder)
 
 
-def test_attention_is_each_words_share_of_the_picture_and_explain_is_predicts_map(made, folder):
-    run, tokens = load(folder), len(made[1].tokens(TEXTS[0])) + 1
-    c, seen = run.config, run.attention(made[2][0], TEXTS[0])
-    assert seen.shape == (c.fusion_depth, c.text_heads, tokens, c.grid, c.grid) and not seen.requires_grad
-    assert (seen >= 0).all() and (seen.sum((-2, -1)) <= 1 + 1e-5).all()
-    whole = Run(disturb(ALBEF(replace(c, fuse_cls=True))).eval(), made[1], replace(c, fuse_cls=True), folder)
-    tokens, keep = made[1].encode(TEXTS[:1])
-    with torch.no_grad(), record_weights(whole.model.fusion, "cross") as weights:
-        whole.model.fuse(whole.model.encode_text(tokens, keep), keep,
-                         whole.model.encode_image(whole.transform(made[2][0])[None]))
-    shown = whole.attention(made[2][0], TEXTS[0])[0].flatten(2)
-    assert_close(shown, weights[0][0, :, :, 1:])                 # without the picture's [CLS]
-    found = predict("retrieval", run.model, run.tokenizer, made[2][0], TEXTS[0])
-    assert_close(run.explain(made[2][0], TEXTS[0]), found.maps[0])
+def test_attention_is_each_words_share_of_the_picture_and_explain_is_predicts_map(
+        parts, folder):
+    run = load(folder)
+    tokens = len(parts[1].tokens(TEXTS[0])) + 1
+    c = run.config
+    maps = run.attention(parts[2][0], TEXTS[0])
+    assert maps.shape == (c.fusion_depth, c.text_heads, tokens, c.grid, c.grid)
+    assert not maps.requires_grad
+    assert (maps >= 0).all() and (maps.sum((-2, -1)) <= 1 + 1e-5).all()
+    full = Run(disturb(ALBEF(replace(c, fuse_cls=True))).eval(),
+               parts[1], replace(c, fuse_cls=True), folder)
+    tokens, keep = parts[1].encode(TEXTS[:1])
+    with torch.no_grad(), record_weights(full.model.fusion, "cross") as weights:
+        full.model.fuse(full.model.encode_text(tokens, keep), keep,
+                        full.model.encode_image(full.transform(parts[2][0])[None]))
+    words = full.attention(parts[2][0], TEXTS[0])[0].flatten(2)
+    assert_close(words, weights[0][0, :, :, 1:])                 # without the picture's [CLS]
+    result = predict("retrieval", run.model, run.tokenizer, parts[2][0], TEXTS[0])
+    assert_close(run.explain(parts[2][0], TEXTS[0]), result.maps[0])
 
 
 def test_a_folder_that_is_no_run_is_told_what_it_lacks(folder, tmp_path):
-    with pytest.raises(ValueError, match="nowhere is not a run folder: it lacks config.json, tokenizer.*, model.*demo"):
+    with pytest.raises(ValueError,
+                       match="nowhere is not a run folder: it lacks config.json, tokenizer.*, model.*demo"):
         load(tmp_path / "nowhere")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match="it lacks tokenizer.json"):
@@ -150,7 +173,8 @@ def test_weights_that_are_no_numbers_are_found_on_loading(folder):
     weights = load_file(folder / "model.safetensors")
     weights["image_proj.bias"][1] = torch.nan
     write_weights(folder / "model.safetensors", weights)
-    with pytest.raises(ValueError, match="model.safetensors cannot be used: .* is not finite.*train it again"):
+    with pytest.raises(ValueError,
+                       match="model.safetensors cannot be used: .* is not finite.*train it again"):
         load(folder)
 
 
@@ -159,7 +183,8 @@ def test_weights_that_do_not_fit_are_listed(folder):
     del weights["temperature"]
     weights |= {"extra": torch.zeros(1), "image_proj.bias": torch.zeros(5)}
     write_weights(folder / "model.safetensors", weights)
-    with pytest.raises(ValueError, match=r"missing temperature; unexpected extra; image_proj.bias is \(5,\), wanted"):
+    with pytest.raises(ValueError,
+                       match=r"missing temperature; unexpected extra; image_proj.bias is \(5,\), wanted"):
         load(folder)
     with pytest.raises(ValueError, match="and [0-9]+ more"):
         fit_weights(ALBEF(small()), {}, "nothing")
@@ -203,7 +228,8 @@ class Evil:
 
 
 def test_a_pickle_that_executes_is_refused(tmp_path):
-    evil, path = tmp_path / "executed", tmp_path / "state.pt"
+    evil = tmp_path / "executed"
+    path = tmp_path / "state.pt"
     torch.save({"step": Evil(evil)}, path)
     with pytest.raises(ValueError, match="state.pt cannot be read"):
         load_state(tmp_path, *training())
@@ -235,16 +261,18 @@ def test_a_flipped_byte_of_the_state_is_found(tmp_path):
     task, optimiser, config = training()
     save_state(tmp_path, task, optimiser, 7, config)
     path = tmp_path / "state.pt"
-    good, found, before = path.read_bytes(), 0, copy.deepcopy(task.state_dict())
+    good = path.read_bytes()
+    refusals = 0
+    before = copy.deepcopy(task.state_dict())
     places = [*range(0, len(good), len(good) // 60), *range(len(good) - 60, len(good), 6)]
     for place in places:
         path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1:])
         try:
             assert load_state(tmp_path, task, optimiser, config) == 7
         except ValueError as error:
-            found += "state.pt cannot be read" in str(error)
+            refusals += "state.pt cannot be read" in str(error)
         assert same_state(task.state_dict(), before), f"byte {place} changed the weights"
-    assert found > len(places) // 2                    # the others are padding
+    assert refusals > len(places) // 2                    # the others are padding
 
 
 @pytest.mark.parametrize("now, says", [
@@ -267,6 +295,7 @@ def test_a_run_does_not_go_on_with_what_it_did_not_begin_from(tmp_path, now, say
 def test_other_settings_are_refused_and_named(tmp_path):
     task, optimiser, config = training()
     save_state(tmp_path, task, optimiser, 7, config)
-    for changes, says in (({"seed": 3}, "seed: 0 there, 3 here"), ({"betas": (0.8, 0.9)}, "betas")):
+    for changes, says in (({"seed": 3}, "seed: 0 there, 3 here"),
+                          ({"betas": (0.8, 0.9)}, "betas")):
         with pytest.raises(ValueError, match=f"other settings .*{says}"):
             load_state(tmp_path, task, optimiser, small(image_size=16, **changes))

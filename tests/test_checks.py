@@ -39,18 +39,18 @@ def test_the_same_passes_and_says_so_in_one_line(capsys):
     state = torch.get_rng_state()
     check_same(Block, Block, 32, make_input=lambda: (words(), None))
     assert torch.equal(state, torch.get_rng_state())
-    said = capsys.readouterr().out
-    assert said.count("\n") == 1
-    assert "Block: same output (within 1e-05) and the same gradients for 4 parameters" in said
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1
+    assert "Block: same output (within 1e-05) and the same gradients for 4 parameters" in output
 
 
-@pytest.mark.parametrize("other, message", [
+@pytest.mark.parametrize("function, message", [
     (Eps, "eps"),
     (IgnoresBias, r"output\[0\]"),
 ])
-def test_a_difference_is_named(other, message):
+def test_a_difference_is_named(function, message):
     with pytest.raises(AssertionError, match=message):
-        check_same(Block, other, 32, make_input=words)
+        check_same(Block, function, 32, make_input=words)
 
 
 def test_functions_are_compared_too(capsys):
@@ -62,7 +62,8 @@ def test_functions_are_compared_too(capsys):
     with pytest.raises(AssertionError, match="output"):
         check_same(by_hand, lambda x: x.softmax(-2), make_input=words)
     with pytest.raises(AssertionError, match="eps"):
-        check_same(lambda x: F.layer_norm(x, (32,), eps=1e-12), lambda x: F.layer_norm(x, (32,), eps=1e-6),
+        check_same(lambda x: F.layer_norm(x, (32,), eps=1e-12),
+                   lambda x: F.layer_norm(x, (32,), eps=1e-6),
                    make_input=words)
     with pytest.raises(AssertionError, match="NaN"):
         check_same(torch.log, torch.log, make_input=words)

@@ -33,7 +33,8 @@ def test_every_way_in_gives_the_same_pixels(tmp_path):
     image = picture()
     path = tmp_path / "a.png"
     image.save(path)
-    for source in (image, path, str(path), file_of(image), np.array(image), picture("P"), file_of(picture("P"))):
+    for source in (image, path, str(path), file_of(image),
+                   np.array(image), picture("P"), file_of(picture("P"))):
         assert np.array_equal(np.array(open_image(source)), np.array(image))
 
 
@@ -42,8 +43,10 @@ RAMP = np.linspace(0, 1, 256).reshape(16, 16)      # of grey
 
 @pytest.mark.parametrize("values", [
     RAMP.astype(np.float32), (RAMP * 255).astype(np.int32), (RAMP * 255).astype(np.float32),
-    (RAMP * 65535).astype(np.int32), (RAMP * 65535).astype(np.uint16), (RAMP * 255).astype(np.uint16)],
-    ids=["float 0..1", "int32 0..255", "float 0..255", "int32 0..65535", "uint16", "uint16 0..255"])
+    (RAMP * 65535).astype(np.int32),
+    (RAMP * 65535).astype(np.uint16), (RAMP * 255).astype(np.uint16)],
+    ids=["float 0..1", "int32 0..255", "float 0..255",
+         "int32 0..65535", "uint16", "uint16 0..255"])
 def test_deep_grey_has_the_brightness_of_8_bits(values, tmp_path):
     Image.fromarray(values).save(tmp_path / "deep.tif")
     pixels = np.array(open_image(tmp_path / "deep.tif"))[..., 0].astype(int)
@@ -67,15 +70,18 @@ def test_a_sets_picture_is_read_as_stored():
     clear = picture("RGBA")
     clear.putalpha(0)
     grey = picture("RGB").convert("L")
-    for file in (file_of(picture(), "JPEG", exif=exif), file_of(clear), file_of(picture("P"), transparency=1),
+    for file in (file_of(picture(), "JPEG", exif=exif),
+                 file_of(clear), file_of(picture("P"), transparency=1),
                  file_of(grey)):
-        theirs = Image.open(file).convert("RGB")
-        assert np.array_equal(np.array(open_image(file, upright=False)), np.array(theirs))
-        assert torch.equal(transform(file, 8), transform(theirs.resize((8, 8), Image.Resampling.BICUBIC), 8))
+        reference = Image.open(file).convert("RGB")
+        assert np.array_equal(np.array(open_image(file, upright=False)), np.array(reference))
+        assert torch.equal(transform(file, 8),
+                           transform(reference.resize((8, 8), Image.Resampling.BICUBIC), 8))
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", file_of(picture(), "JPEG").getvalue()[:-200],
-                                     file_of(picture("RGB", (90, 90))).getvalue()[:100]])
+@pytest.mark.parametrize("content",
+                         [b"", b"no picture", file_of(picture(), "JPEG").getvalue()[:-200],
+                          file_of(picture("RGB", (90, 90))).getvalue()[:100]])
 def test_unreadable_files_are_named(tmp_path, content):
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
@@ -84,8 +90,10 @@ def test_unreadable_files_are_named(tmp_path, content):
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PDF", "ICNS", "TGA", "JPEG2000", "PCX"])
-def test_no_other_format_opens_and_no_postscript_runs_whatever_the_files_name(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("a picture's program was run"))
+def test_no_other_format_opens_and_no_postscript_runs_whatever_the_files_name(
+        tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript",
+                        lambda *_, **__: pytest.fail("a picture's program was run"))
     path = tmp_path / "a.jpg"
     path.write_bytes(file_of(picture("L" if kind == "PCX" else "RGB"), kind).getvalue())
     for source in (path, str(path), io.BytesIO(path.read_bytes()),
@@ -98,7 +106,8 @@ def test_no_other_format_opens_and_no_postscript_runs_whatever_the_files_name(tm
 def test_a_pipe_is_no_picture_and_nothing_waits_for_it(tmp_path, note):
     os.mkfifo(tmp_path / "x.jpg")
     for path in (tmp_path / "x.jpg", str(tmp_path / "x.jpg")):
-        with pytest.raises(ValueError, match="x.jpg cannot be read as an image: not a file, but a"):
+        with pytest.raises(ValueError,
+                           match="x.jpg cannot be read as an image: not a file, but a"):
             open_image(path)
     note("a pipe among pictures", 2, "refused by name; nothing waits")
 
@@ -114,7 +123,8 @@ def test_arrays_of_another_kind_are_refused(array):
 def test_a_gigantic_picture_is_an_error_and_not_decoded(monkeypatch):
     assert images.MAX_PIXELS < Image.MAX_IMAGE_PIXELS
     monkeypatch.setattr(images, "MAX_PIXELS", 199)
-    with pytest.raises(ValueError, match="20 x 10 is over the limit of 199 pixels; make it smaller"):
+    with pytest.raises(ValueError,
+                       match="20 x 10 is over the limit of 199 pixels; make it smaller"):
         open_image(file_of(picture()))
     monkeypatch.setattr(images, "MAX_PIXELS", 200)
     assert open_image(file_of(picture())).size == (20, 10)
@@ -123,9 +133,11 @@ def test_a_gigantic_picture_is_an_error_and_not_decoded(monkeypatch):
 def test_transform_resizes_and_normalises():
     assert transform(picture(), 8).shape == (3, 8, 8)
     pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]  # CLIP's, RGB
+    mean = [0.48145466, 0.4578275, 0.40821073]
+    std = [0.26862954, 0.26130258, 0.27577711]  # CLIP's, RGB
     by_hand = (pixels / 255 - np.array(mean)) / np.array(std)
-    assert_close(transform(pixels, 6).permute(1, 2, 0), torch.tensor(by_hand, dtype=torch.float32))
+    assert_close(transform(pixels, 6).permute(1, 2, 0),
+                 torch.tensor(by_hand, dtype=torch.float32))
     assert_close(transform(Image.fromarray(pixels), 6), transform(pixels, 6))
 
 
@@ -137,7 +149,8 @@ def test_a_batch_of_bytes_is_normalised_to_the_bits_of_each_image_alone():
     assert batch.image.dtype == torch.uint8 and batch.image.is_contiguous()
     mean = 255 * torch.tensor(MEAN)[:, None, None]
     std = 255 * torch.tensor(STD)[:, None, None]
-    alone = torch.stack([(torch.from_numpy(image).permute(2, 0, 1) - mean) / std for image in pixels])
+    alone = torch.stack([(torch.from_numpy(image).permute(2, 0, 1) - mean) / std
+                         for image in pixels])
     on_device = batch.to("cpu").image
     assert torch.equal(on_device, alone) and on_device.stride() == alone.stride()
     assert torch.equal(alone, torch.stack([transform(image, 8) for image in pixels]))
@@ -150,5 +163,6 @@ def test_a_model_refuses_images_that_nobody_normalised():
     model = ViT(small())
     pixels = torch.zeros(2, 3, 24, 24, dtype=torch.uint8)
     assert model(normalise(pixels)).shape == (2, 10, 32)
-    with pytest.raises(ValueError, match="image is uint8, and the model reads normalised images"):
+    with pytest.raises(ValueError,
+                       match="image is uint8, and the model reads normalised images"):
         model(pixels)

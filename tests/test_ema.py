@@ -18,7 +18,8 @@ from minalbef.tasks.vqa import VQA
 def test_three_updates_by_hand():
     student = nn.Linear(1, 1, bias=False)
     nn.init.constant_(student.weight, 1.0)
-    teacher, expected = make_teacher(student), 1.0
+    teacher = make_teacher(student)
+    expected = 1.0
     for value in (2.0, 5.0, -1.0):
         nn.init.constant_(student.weight, value)
         update_teacher(teacher, student, 0.9)
@@ -31,17 +32,23 @@ def test_the_teacher_is_a_copy_without_gradient_in_evaluation_mode():
     student = ALBEF(small(dropout=0.3)).train()
     teacher = make_teacher(student)
     assert student.training and not any(part.training for part in teacher.modules())
-    assert not any(p.requires_grad for p in teacher.parameters()) and all(p.requires_grad for p in student.parameters())
-    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    for p in teacher.parameters():
+        assert not p.requires_grad
+    for p in student.parameters():
+        assert p.requires_grad
+    before = copy.deepcopy(teacher.state_dict())
     disturb(student)
-    assert all(value.equal(before[key]) for key, value in teacher.state_dict().items()), "they share memory"
+    for key, value in teacher.state_dict().items():
+        assert value.equal(before[key]), "they share memory"
 
 
 def test_every_parameter_follows():
     student = ALBEF(small())
     teacher = disturb(make_teacher(student))
-    expected = {name: 0.75 * p + 0.25 * student.get_parameter(name).detach() for name, p in teacher.named_parameters()}
-    before = {name: p.clone() for name, p in teacher.named_parameters()}
+    expected = {}
+    for name, p in teacher.named_parameters():
+        expected[name] = 0.75 * p + 0.25 * student.get_parameter(name).detach()
+    before = copy.deepcopy(dict(teacher.named_parameters()))
     update_teacher(teacher, student, 0.75)
     for name, p in teacher.named_parameters():
         assert_close(p, expected[name])
@@ -51,15 +58,21 @@ def test_every_parameter_follows():
 @pytest.mark.parametrize("make", [Entailment, VQA, NLVR2, Retrieval])
 @pytest.mark.parametrize("with_teacher", [True, False])
 def test_a_tasks_teacher_starts_as_its_student_or_from_pretrainings_teacher(make, with_teacher):
-    """A head that pretraining lacks is the student's either way: a random one would teach noise."""
+    """A head that pretraining lacks is the student's either way:
+    a random one would teach noise."""
     torch.manual_seed(0)
-    task, albef, older = make(small()), disturb(ALBEF(small())), disturb(ALBEF(small()), seed=8)
+    task = make(small())
+    albef = disturb(ALBEF(small()))
+    older = disturb(ALBEF(small()), seed=8)
     disturb(task.teacher)                                # what it was before does not matter
     task.start(albef, older if with_teacher else None)
     expected = copy.deepcopy(task.student)
     if with_teacher:
         expected.start(older)
-    student, teacher = task.student.state_dict(), task.teacher.state_dict()
+    student = task.student.state_dict()
+    teacher = task.teacher.state_dict()
     assert same_state(teacher, expected.state_dict())
     assert same_state(teacher, student) is not with_teacher
-    assert not any(p.requires_grad for p in task.teacher.parameters()) and not task.teacher.training
+    for p in task.teacher.parameters():
+        assert not p.requires_grad
+    assert not task.teacher.training

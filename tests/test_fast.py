@@ -36,7 +36,8 @@ def losses_and_gradient(task: Pretrain, batch: PretrainBatch, alpha: float, step
     return losses, torch.cat(grads), keys
 
 
-def assert_equal_steps(plain: Pretrain, fast: Pretrain, batch: PretrainBatch, alpha: float) -> None:
+def assert_equal_steps(plain: Pretrain, fast: Pretrain,
+                       batch: PretrainBatch, alpha: float) -> None:
     losses, gradient, keys = losses_and_gradient(plain, batch, alpha)
     fast_losses, fast_gradient, fast_keys = losses_and_gradient(fast, batch, alpha)
     assert fast_losses.keys() == losses.keys()
@@ -50,7 +51,8 @@ def assert_equal_steps(plain: Pretrain, fast: Pretrain, batch: PretrainBatch, al
 @pytest.mark.parametrize("way", WAYS)
 def test_a_step_is_the_plain_one(way, alpha):
     config = small(**WAYS[way])
-    plain, fast = [pretrain(config, kind=kind) for kind in (ScenePretrain, fast_form(ScenePretrain))]
+    plain, fast = [pretrain(config, kind=kind)
+                   for kind in (ScenePretrain, fast_form(ScenePretrain))]
     if config.share_stem:
         plain.share_stem()
     assert_equal_steps(plain, fast, Batches(config)(0), alpha)
@@ -58,7 +60,8 @@ def test_a_step_is_the_plain_one(way, alpha):
 
 def random_batch(config: Config) -> PretrainBatch:
     dice = torch.Generator().manual_seed(1)
-    rows, length = config.batch, min(config.text_length, 25)
+    rows = config.batch
+    length = min(config.text_length, 25)
     tokens = torch.randint(5, config.vocab_size, (rows, length), generator=dice)
     tokens[:, 0] = 2
     keep = torch.ones(rows, length, dtype=torch.bool)
@@ -78,11 +81,13 @@ def preset_task(kind: type[Pretrain], config: Config) -> Pretrain:
 @pytest.mark.parametrize("name, rows", [("tiny", 16), ("paper-4m", 2)])
 def test_a_step_of_a_presets_size_is_the_plain_one(name, rows):
     """In float64, one after the other: the paper's model has 200 million weights."""
-    config = preset(name, batch=rows, queue_size=64, dropout=0.0, share_stem=False, match_from=0,
+    config = preset(name, batch=rows, queue_size=64,
+                    dropout=0.0, share_stem=False, match_from=0,
                     queue_from=0, hard_from=0, device="cpu")
     batch = random_batch(config).map(lambda x: x.double() if x.is_floating_point() else x)
     losses, gradient, _ = losses_and_gradient(preset_task(Pretrain, config), batch, 0.4)
-    fast_losses, fast_gradient, _ = losses_and_gradient(preset_task(FastPretrain, config), batch, 0.4)
+    fast_losses, fast_gradient, _ = losses_and_gradient(preset_task(FastPretrain, config),
+                                                        batch, 0.4)
     for loss_name, loss in losses.items():
         assert_close(fast_losses[loss_name], loss, atol=0, rtol=CLOSE)
     assert (fast_gradient - gradient).norm() <= CLOSE * gradient.norm()
@@ -144,7 +149,8 @@ def test_twelve_steps_with_a_kill_are_the_plain_ones(tmp_path, changes):
     for plain, fast in zip(losses, fast_losses):
         assert_close(fast, plain, atol=0, rtol=2e-5)
     for name, value in weights.items():
-        if isinstance(value, torch.Tensor) and not name.endswith(".k.bias"):    # noise, for Adam
+        # noise, for Adam
+        if isinstance(value, torch.Tensor) and not name.endswith(".k.bias"):
             scale = max(value.float().norm(), 1)
             assert (fast_weights[name].float() - value.float()).norm() <= 1e-4 * scale, name
 
@@ -162,5 +168,6 @@ def test_retrieval_is_fine_tuned_by_the_plain_step_too():
 def test_the_plain_loop_says_what_it_has_not(tmp_path, change):
     name, value = change.split("=")
     config = replace(small(fast=False), **{name: int(value) if value.isdigit() else True})
-    with pytest.raises(ValueError, match=f"fast=false, the plain loop, has no {name}; take fast=true"):
+    with pytest.raises(ValueError,
+                       match=f"fast=false, the plain loop, has no {name}; take fast=true"):
         fit(pretrain(config, kind=ScenePretrain), Batches(config), config, tmp_path, quiet=True)

@@ -11,7 +11,7 @@ def rows(*numbers):
     return ids[:, None] * torch.ones(3), -ids[:, None] * torch.ones(3), ids
 
 
-def held(queue) -> set[int]:
+def contents(queue) -> set[int]:
     """Ids in the queue; image, text and id must belong together."""
     image, text, ids = queue.features()
     assert image.equal(ids[:, None] * torch.ones(3)) and text.equal(-image)
@@ -21,28 +21,32 @@ def held(queue) -> set[int]:
 
 @pytest.mark.parametrize("size, batch", [(7, 3), (8, 4), (5, 1), (4, 4), (3, 7), (1, 2)])
 def test_it_holds_the_last_ones_whatever_the_batch(size, batch):
-    queue, seen = FeatureQueue(size, 3), []
+    queue = FeatureQueue(size, 3)
+    history = []
     for i in range(6):
         new = list(range(i * batch, (i + 1) * batch))
         queue.push(*rows(*new))
-        seen += new
-        assert held(queue) == set(seen[-size:])
+        history += new
+        assert contents(queue) == set(history[-size:])
 
 
 def test_a_saved_queue_goes_on_as_if_never_saved():
-    queue, other = FeatureQueue(7, 3), FeatureQueue(7, 3)
+    queue = FeatureQueue(7, 3)
+    copy = FeatureQueue(7, 3)
     queue.push(*rows(1, 2, 3, 4, 5))
-    other.load_state_dict(queue.state_dict())
-    for each in (queue, other):
+    copy.load_state_dict(queue.state_dict())
+    for each in (queue, copy):
         each.push(*rows(6, 7, 8))
-        assert held(each) == {2, 3, 4, 5, 6, 7, 8}
-    assert all(a.equal(b) for a, b in zip(queue.features(), other.features()))
+        assert contents(each) == {2, 3, 4, 5, 6, 7, 8}
+    for a, b in zip(queue.features(), copy.features()):
+        assert a.equal(b)
 
 
 def test_what_is_pushed_is_copied_and_carries_no_gradient():
-    queue, (image, text, ids) = FeatureQueue(7, 3), rows(1, 2, 3)
+    queue = FeatureQueue(7, 3)
+    image, text, ids = rows(1, 2, 3)
     image.requires_grad_()
     queue.push(image, text, ids)
     with torch.no_grad():
         image += 1
-    assert held(queue) == {1, 2, 3} and not queue.features()[0].requires_grad
+    assert contents(queue) == {1, 2, 3} and not queue.features()[0].requires_grad

@@ -1,4 +1,5 @@
-"""Grad-CAM: the original's maps, small differences of one attention weight, and what must be true of any map."""
+"""Grad-CAM: the original's maps, small differences of one attention weight,
+and what must be true of any map."""
 
 import pytest
 import torch
@@ -23,27 +24,34 @@ def differences(name: str, model: ALBEF, pixels, tokens, keep) -> dict[str, floa
 
     Maps are as small as 1e-4, so what is allowed is a share of each array's maximum.
     """
-    recorded = {key.removeprefix(name + "/"): value for key, value in figures("grounding")["arrays"].items()
-                if key.startswith(name + "/") and not key.endswith(("input_ids", "attention_mask"))}
+    recorded = {key.removeprefix(name + "/"): value
+                for key, value in figures("grounding")["arrays"].items()
+                if key.startswith(name + "/")
+                and not key.endswith(("input_ids", "attention_mask"))}
     assert len(recorded) == {"small": 9, "native": 3}[name]
     with torch.no_grad():
-        image_tokens, text = model.encode_image(pixels), model.encode_text(tokens, keep)
-    ours = {"itm_logits": model.match_logits(model.fuse(text, keep, image_tokens))}
-    for place in {key.split("/")[0] for key in recorded} - set(ours):
+        image_tokens = model.encode_image(pixels)
+        text = model.encode_text(tokens, keep)
+    arrays = {"itm_logits": model.match_logits(model.fuse(text, keep, image_tokens))}
+    for place in {key.split("/")[0] for key in recorded} - set(arrays):
         mode, block = place.split("_block")
         if mode == "itc":
-            ours[f"{place}/gradcam"] = gradcam.image_relevance(model, pixels, tokens, keep, int(block))
+            arrays[f"{place}/gradcam"] = gradcam.image_relevance(model, pixels, tokens,
+                                                                 keep, int(block))
             continue
-        layer = int(block) - model.config.text_depth             # it counts BERT's layers, we count fusion's
+        # it counts BERT's layers, we count fusion's
+        layer = int(block) - model.config.text_depth
         maps = gradcam.relevance(model, image_tokens, text, keep, layers=layer)
         with record_weights(model.fusion, "cross") as weights:
             fused = model.fuse(text, keep, image_tokens)
         gradient, = torch.autograd.grad(gradcam.match_score(model)(fused).sum(), weights[layer])
-        shown = keep[:, None, :, None]
-        ours |= {f"{place}/gradcam_per_token": maps, f"{place}/gradcam": gradcam.text_map(maps, torch.ones_like(keep)),
-                 f"{place}/cams": weights[layer][..., 1:] * shown,
-                 f"{place}/grads_clamped": gradient[..., 1:].clamp(min=0) * shown}
-    return {key: ((ours[key].reshape(value.shape) - value).abs().max() / (2e-5 * value.abs().max())).item()
+        mask = keep[:, None, :, None]
+        arrays |= {f"{place}/gradcam_per_token": maps,
+                   f"{place}/gradcam": gradcam.text_map(maps, torch.ones_like(keep)),
+                   f"{place}/cams": weights[layer][..., 1:] * mask,
+                   f"{place}/grads_clamped": gradient[..., 1:].clamp(min=0) * mask}
+    return {key: ((arrays[key].reshape(value.shape) - value).abs().max()
+                  / (2e-5 * value.abs().max())).item()
             for key, value in recorded.items()}
 
 
@@ -65,14 +73,16 @@ def case():
 
 
 def by_difference(attention, row, query, key, score, step=1e-4):
-    """The same from first principles: add a little to one attention weight of one head and see what the score does."""
+    """The same from first principles: add a little to one attention weight of one head
+    and see what the score does."""
     values = []
     for head in range(attention.heads):
         results = []
         for sign in (1, -1):
             def forward(x, source=None, keep=None, keys_values=None):
                 q, k, v = (part.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
-                           for part in (attention.q(x), *(keys_values or (attention.k(x), attention.v(x)))))
+                           for part in (attention.q(x),
+                                        *(keys_values or (attention.k(x), attention.v(x)))))
                 weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
                 nudged = weights.clone()
                 nudged[row, head, query, key] += sign * step
@@ -99,7 +109,8 @@ def test_a_map_is_weight_times_positive_slope_by_small_differences(case, double,
     _, image, tokens, keep, _ = case
     hidden = torch.zeros_like(keep)
     hidden[:, 1] = True
-    image, text = image.double(), double.encode_text(tokens.masked_fill(hidden, 4), keep)
+    image = image.double()
+    text = double.encode_text(tokens.masked_fill(hidden, 4), keep)
     score = match_score(double) if explained == "itm" else word_score(double, tokens, hidden)
     for row, word, layer in ((0, 0, 0), (1, 1, 1), (0, 1, 2), (2, 2, 0)):
         maps = relevance(double, image, text, keep, score, layer)
@@ -120,7 +131,8 @@ def test_a_pictures_map_is_weight_times_positive_slope_by_small_differences(case
         for patch in (0, 4, 8):
             expected = by_difference(
                 double.image_encoder.blocks[block].attn, row, 0, patch + 1,
-                lambda: (double.image_feature(double.encode_image(pixels)) * text).sum(1) / double.temperature)
+                lambda: (double.image_feature(double.encode_image(pixels)) * text).sum(1)
+                / double.temperature)
             assert maps[row, patch].item() == pytest.approx(expected, rel=1e-4, abs=1e-10)
 
 
@@ -132,15 +144,19 @@ def test_no_word_but_cls_reaches_the_match_from_the_last_layer(case):
     hidden = torch.zeros_like(keep)
     hidden[:, 2] = True
     words = relevance(model, image, text, keep, word_score(model, tokens, hidden), layers=-1)
-    assert (words.amax(2) > 0).equal(hidden), "a masked word reaches its own logit, and no other word does"
+    assert (words.amax(2) > 0).equal(hidden), (
+        "a masked word reaches its own logit, and no other word does")
 
 
 def test_a_texts_map_is_the_mean_over_what_is_asked_for():
     keep = torch.tensor([[True, True, True, True], [True, True, False, False]])
-    maps = torch.tensor([[[8.0], [1.0], [2.0], [3.0]], [[8.0], [6.0], [0.0], [0.0]]])             # (b, l, 1)
+    # (b, l, 1)
+    maps = torch.tensor([[[8.0], [1.0], [2.0], [3.0]], [[8.0], [6.0], [0.0], [0.0]]])
     assert text_map(maps, keep).tolist() == [[3.5], [7.0]]
-    words, everything = keep & (torch.arange(4) > 0), torch.ones_like(keep)
+    words = keep & (torch.arange(4) > 0)
+    everything = torch.ones_like(keep)
     assert text_map(maps, words).tolist() == [[2.0], [6.0]]
     assert text_map(maps, everything).tolist() == [[3.5], [3.5]]
-    assert text_map(maps[1:, :2], everything[1:, :2]).tolist() == [[7.0]], "it hangs on the padding"
+    assert text_map(maps[1:, :2], everything[1:, :2]).tolist() == [[7.0]], (
+        "it hangs on the padding")
     assert text_map(maps, keep & False).tolist() == [[0.0], [0.0]]

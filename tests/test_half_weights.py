@@ -1,4 +1,5 @@
-"""Mixed precision: bf16 copies of the weights compute, and the parameters stay what they are."""
+"""Mixed precision: bf16 copies of the weights compute,
+and the parameters stay what they are."""
 import copy
 
 import torch
@@ -34,7 +35,8 @@ def test_the_temperature_and_norms_with_statistics_stay_in_fp32():
     with half_weights(model):
         assert model.conv.weight.dtype == torch.bfloat16
         assert model.norm.weight.dtype == model.temperature.dtype == torch.float32
-        assert model.norm(model.conv(torch.randn(2, 3, 5, 5).bfloat16())).dtype == torch.bfloat16
+        assert model.norm(model.conv(torch.randn(2, 3, 5,
+                                                 5).bfloat16())).dtype == torch.bfloat16
 
 
 def test_the_gelu_that_is_computed_again_gives_autograds_gradients():
@@ -43,6 +45,6 @@ def test_the_gelu_that_is_computed_again_gives_autograds_gradients():
     linear = nn.Linear(6, 3).double()
     inputs = (x, linear.weight, linear.bias)
     weights = torch.randn(2, 5, 3, dtype=torch.float64)
-    ours = torch.autograd.grad((GeluLinear.apply(*inputs) * weights).sum(), inputs)
-    theirs = torch.autograd.grad((linear(F.gelu(x)) * weights).sum(), inputs)
-    assert_close(ours, theirs)
+    gradients = torch.autograd.grad((GeluLinear.apply(*inputs) * weights).sum(), inputs)
+    expected = torch.autograd.grad((linear(F.gelu(x)) * weights).sum(), inputs)
+    assert_close(gradients, expected)

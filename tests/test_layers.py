@@ -10,44 +10,49 @@ from helpers import disturb, gradients
 from minalbef.layers import MLP, Attention, init_weights, record_weights
 
 
-def torchs(ours: Attention) -> nn.MultiheadAttention:
+def torchs(layer: Attention) -> nn.MultiheadAttention:
     """torch's attention with our weights."""
-    width, source = ours.q.out_features, ours.k.in_features
-    theirs = nn.MultiheadAttention(width, ours.heads, kdim=source, vdim=source, batch_first=True)
+    width = layer.q.out_features
+    source = layer.k.in_features
+    reference = nn.MultiheadAttention(width, layer.heads, kdim=source,
+                                      vdim=source, batch_first=True)
     with torch.no_grad():
-        parts = [ours.q, ours.k, ours.v]
-        if theirs.in_proj_weight is None:
+        parts = [layer.q, layer.k, layer.v]
+        if reference.in_proj_weight is None:
             for name, part in zip(("q", "k", "v"), parts):
-                getattr(theirs, f"{name}_proj_weight").copy_(part.weight)
+                getattr(reference, f"{name}_proj_weight").copy_(part.weight)
         else:
-            theirs.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
-        theirs.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
-        theirs.out_proj.load_state_dict(ours.proj.state_dict())
-    return theirs
+            reference.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        reference.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        reference.out_proj.load_state_dict(layer.proj.state_dict())
+    return reference
 
 
 @pytest.mark.parametrize("source_width", [None, 32])
 def test_attention_equals_torchs_in_outputs_weights_and_gradients(source_width):
     torch.manual_seed(0)
-    ours = disturb(Attention(48, 4, source_width))
-    theirs = torchs(ours)
+    layer = disturb(Attention(48, 4, source_width))
+    reference = torchs(layer)
     x = torch.randn(3, 5, 48, requires_grad=True)
     source = x if source_width is None else torch.randn(3, 7, 32, requires_grad=True)
     keep = torch.arange(source.shape[1]) < torch.tensor([source.shape[1], 3, 1])[:, None]
-    with record_weights(ours) as recorded:
-        y = ours(x, None if source_width is None else source, keep)
+    with record_weights(layer) as recorded:
+        y = layer(x, None if source_width is None else source, keep)
     weights, = recorded
-    y2, weights2 = theirs(x, source, source, key_padding_mask=~keep, average_attn_weights=False)
+    y2, weights2 = reference(x, source, source, key_padding_mask=~keep,
+                             average_attn_weights=False)
     assert_close(y, y2, atol=1e-5, rtol=1e-5)
     assert_close(weights, weights2)
-    wanted = (x,) if source_width is None else (x, source)
-    assert_close(gradients(y, *wanted), gradients(y2, *wanted), atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(ours(x, None if source_width is None else source), y), "the mask does nothing"
+    leaves = (x,) if source_width is None else (x, source)
+    assert_close(gradients(y, *leaves), gradients(y2, *leaves), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(layer(x, None if source_width is None else source), y), (
+        "the mask does nothing")
 
 
 def test_attention_drops_out_in_training_alone():
     torch.manual_seed(0)
-    attn, x = Attention(32, 4, dropout=0.5), torch.randn(3, 6, 32)
+    attn = Attention(32, 4, dropout=0.5)
+    x = torch.randn(3, 6, 32)
     assert not torch.allclose(attn(x), attn(x))
     with record_weights(attn):
         assert not torch.allclose(attn(x), attn(x))
@@ -62,17 +67,23 @@ def test_mlp_by_hand():
         nn.init.constant_(layer.weight, weight)
         nn.init.constant_(layer.bias, bias)
     inner = 2 * 0.75 - 1
-    exact = inner * (1 + math.erf(inner / 2 ** 0.5)) / 2         # the tanh form differs at the fourth digit
-    assert_close(mlp(torch.tensor([[0.75]])), torch.tensor([[3 * exact + 0.5]]), atol=1e-6, rtol=0)
+    # the tanh form differs at the fourth digit
+    exact = inner * (1 + math.erf(inner / 2 ** 0.5)) / 2
+    assert_close(mlp(torch.tensor([[0.75]])),
+                 torch.tensor([[3 * exact + 0.5]]), atol=1e-6, rtol=0)
 
 
 def test_init_touches_matrices_and_embeddings_alone():
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 8, 3)
     before = conv.weight.clone()
-    module = nn.ModuleList([nn.Linear(200, 200), nn.Embedding(200, 100, padding_idx=0), nn.LayerNorm(9), conv])
+    module = nn.ModuleList([nn.Linear(200, 200), nn.Embedding(200, 100, padding_idx=0),
+                            nn.LayerNorm(9), conv])
     init_weights(module, 0.05)
     linear, table, norm, _ = module
-    assert abs(linear.weight.std() - 0.05) < 0.002 and abs(table.weight[1:].std() - 0.05) < 0.002
+    assert abs(linear.weight.std() - 0.05) < 0.002
+    assert abs(table.weight[1:].std() - 0.05) < 0.002
     assert linear.bias.eq(0).all() and table.weight[0].eq(0).all()
-    assert norm.weight.eq(1).all() and norm.bias.eq(0).all() and conv.weight.equal(before)
+    assert norm.weight.eq(1).all()
+    assert norm.bias.eq(0).all()
+    assert conv.weight.equal(before)

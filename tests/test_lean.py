@@ -1,4 +1,5 @@
-"""A step in passes, in bf16, with activation checkpointing or compiled: losses and gradients stay; its costs."""
+"""A step in passes, in bf16, with activation checkpointing or compiled:
+losses and gradients stay; its costs."""
 from dataclasses import replace
 
 import pytest
@@ -19,12 +20,15 @@ from minalbef.tasks.table import find_task_of_preset
 
 CPU = torch.device("cpu")
 PRESETS = ("paper-4m", "retrieval-coco", "entailment", "vqa", "nlvr2-assign", "nlvr2")
-OF_ROWS = {"mlm", "entailment", "answer", "nlvr2"}               # losses that are means over examples
+# losses that are means over examples
+OF_ROWS = {"mlm", "entailment", "answer", "nlvr2"}
 
 
-def made(name: str, **changes):
-    """A task in small, its config, and a batch of 6: of noise, the student a step away from its teacher."""
-    config = preset(name, **SMALL_PAPER | dict(batch=6, dropout=0.0, device="cpu", epoch=60) | changes)
+def set_up(name: str, **changes):
+    """A task in small, its config, and a batch of 6: of noise,
+    the student a step away from its teacher."""
+    config = preset(name, **SMALL_PAPER
+                    | dict(batch=6, dropout=0.0, device="cpu", epoch=60) | changes)
     plan = find_task_of_preset(name)
     torch.manual_seed(0)
     tokenizer = Tokenizer.train([" ".join(WORDS)], 256)
@@ -41,13 +45,15 @@ def step(task, config, batch) -> tuple[dict, dict, tuple]:
     torch.manual_seed(1)                                         # of dropout
     with recompute_and_compile(task, config):
         losses, carry = loop.backward(task, task, batch, 0.4, task.draws(3), config, CPU)
-    return losses, {name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None}, carry
+    return losses, {name: p.grad.clone()
+                    for name, p in task.named_parameters() if p.grad is not None}, carry
 
 
 @pytest.mark.parametrize("alpha", (0.0, 0.4))
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_step_trains_all_weights_but_those_of_the_parts_that_a_task_says_are_unused(name, alpha):
-    task, config, batch = made(name)
+def test_a_step_trains_all_weights_but_those_of_the_parts_that_a_task_says_are_unused(
+        name, alpha):
+    task, config, batch = set_up(name)
     loop.backward(task, task, batch, alpha, task.draws(3), config, CPU)
     for weight, p in task.student.named_parameters():
         assert (p.grad is None) == (part_of(weight) in task.unused_parts), weight
@@ -61,15 +67,17 @@ def double(batch):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_passes_equal_the_whole_batch_where_a_loss_is_a_mean_over_examples(name):
-    task, config, batch = made(name)
-    task, batch = task.double(), double(batch)
-    whole, gradients, carry = step(task, config, batch)
+    task, config, batch = set_up(name)
+    task = task.double()
+    batch = double(batch)
+    full, gradients, carry = step(task, config, batch)
     parts, in_parts, carry_in_parts = step(task, replace(config, accumulate=3), batch)
-    assert parts.keys() == whole.keys() and gradients.keys() == in_parts.keys()
-    for loss in whole:
-        same = abs(parts[loss] - whole[loss]) < 1e-6 * whole[loss]   # weights of draws and counts are fp32
-        assert same == (loss in OF_ROWS), (loss, parts[loss], whole[loss])
-    if whole.keys() <= OF_ROWS:
+    assert parts.keys() == full.keys() and gradients.keys() == in_parts.keys()
+    for loss in full:
+        # weights of draws and counts are fp32
+        same = abs(parts[loss] - full[loss]) < 1e-6 * full[loss]
+        assert same == (loss in OF_ROWS), (loss, parts[loss], full[loss])
+    if full.keys() <= OF_ROWS:
         assert_close(in_parts, gradients, atol=1e-7, rtol=1e-6)
     if carry:
         assert_close(carry_in_parts, carry)                      # the queue is filled alike
@@ -79,15 +87,17 @@ def test_passes_equal_the_whole_batch_where_a_loss_is_a_mean_over_examples(name)
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_bf16_is_near_fp32_and_its_losses_and_gradients_are_in_fp32(name):
-    task, config, batch = made(name)
+    task, config, batch = set_up(name)
     losses, gradients, carry = step(task, config, batch)
     low, low_gradients, low_carry = step(task, replace(config, precision="bf16"), batch)
     for loss, value in losses.items():
-        assert low[loss].dtype == torch.float32 and low[loss] == pytest.approx(value.item(), rel=0.02), loss
+        assert low[loss].dtype == torch.float32
+        assert low[loss] == pytest.approx(value.item(), rel=0.02), loss
         assert low[loss] != value, "bf16 was not on"
-    ours, theirs = (torch.cat([g[key].flatten() for key in gradients]) for g in (gradients, low_gradients))
-    assert theirs.dtype == torch.float32
-    assert torch.cosine_similarity(ours, theirs, 0) > 0.95
+    exact, rough = (torch.cat([g[key].flatten() for key in gradients])
+                    for g in (gradients, low_gradients))
+    assert rough.dtype == torch.float32
+    assert torch.cosine_similarity(exact, rough, 0) > 0.95
     for x, y in zip(carry or (), low_carry or ()):
         assert x.dtype == y.dtype, "the queue's features are in fp32"
 
@@ -96,31 +106,39 @@ def test_bf16_is_near_fp32_and_its_losses_and_gradients_are_in_fp32(name):
 
 
 class Spy(TorchDispatchMode):
-    """Notes what would make a GPU's caller wait: a number that is asked for, or a shape that hangs on the data."""
+    """Notes what would make a GPU's caller wait: a number that is asked for,
+    or a shape that hangs on the data."""
 
-    asks = {"_local_scalar_dense", "item", "nonzero", "nonzero_static", "masked_select", "unique_dim",
-            "_unique", "_unique2", "unique_consecutive", "bincount", "equal", "is_nonzero", "repeat_interleave"}
+    asks = {"_local_scalar_dense", "item", "nonzero",
+            "nonzero_static", "masked_select", "unique_dim",
+            "_unique", "_unique2", "unique_consecutive",
+            "bincount", "equal", "is_nonzero", "repeat_interleave"}
 
     def __init__(self):
         super().__init__()
-        self.seen, self.ran, self.watching = [], set(), True
+        self.seen = []
+        self.ran = set()
+        self.watching = True
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__
-        by_bool = name in ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index") and any(
+        by_bool = name in ("index", "index_put", "index_put_",
+                           "_index_put_impl_", "_unsafe_index") and any(
             rows is not None and rows.dtype in (torch.bool, torch.uint8) for rows in args[1])
-        sized = "output_size" in (kwargs or {})                  # repeat_interleave then knows its shape
+        # repeat_interleave then knows its shape
+        sized = "output_size" in (kwargs or {})
         self.seen += [f"{name}[bool]" if by_bool
-                      else name] * (self.watching and (by_bool or name in self.asks and not sized))
+                      else name] * (self.watching
+                                    and (by_bool or name in self.asks and not sized))
         self.ran.add(name)
         return function(*args, **(kwargs or {}))
 
     def unwatched(self, run):
         def call(*args):
             self.watching = False
-            found = run(*args)
+            result = run(*args)
             self.watching = True
-            return found
+            return result
         return call
 
 
@@ -129,11 +147,14 @@ class Spy(TorchDispatchMode):
     ("paper-4m", 1), ("paper-4m", 2), ("retrieval-coco", 1), ("entailment", 2), ("nlvr2", 1)])
 def test_a_step_asks_a_gpu_for_no_number(name, passes):
     """Forward, backward, optimiser and what follows."""
-    task, config, batch = made(name, dropout=0.1, accumulate=passes)
-    optimiser, spy = torch.optim.AdamW(train.parameter_groups(task, config), fused=True), Spy()
+    task, config, batch = set_up(name, dropout=0.1, accumulate=passes)
+    optimiser = torch.optim.AdamW(train.parameter_groups(task, config), fused=True)
+    spy = Spy()
     if hasattr(task, "prepare"):
-        task.prepare = spy.unwatched(task.prepare)               # words are hidden before, on the CPU
-    for number in (20, 21):                                      # in the second the optimiser's state is there
+        # words are hidden before, on the CPU
+        task.prepare = spy.unwatched(task.prepare)
+    # in the second the optimiser's state is there
+    for number in (20, 21):
         draws = task.draws(number)
         with spy:
             _, carry = loop.backward(task, task, batch, 0.4, draws, config, CPU)
@@ -141,7 +162,8 @@ def test_a_step_asks_a_gpu_for_no_number(name, passes):
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             task.after_step(carry)
-    ran = {"native_layer_norm", "native_layer_norm_backward", "_fused_adamw_", "linalg_vector_norm"}
+    ran = {"native_layer_norm", "native_layer_norm_backward",
+           "_fused_adamw_", "linalg_vector_norm"}
     assert spy.ran >= ran | ({"_foreach_lerp_"} if task.teacher else set()), "it looked away"
     assert not spy.seen
 
@@ -151,7 +173,7 @@ def test_a_step_asks_a_gpu_for_no_number(name, passes):
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_layers_computed_again_give_the_same_losses_and_gradients(name, dropout):
-    task, config, batch = made(name, dropout=dropout)
+    task, config, batch = set_up(name, dropout=dropout)
     plain = step(task, config, batch)
     assert same_state(plain[:2], step(task, replace(config, checkpointing=True), batch)[:2])
 
@@ -161,20 +183,27 @@ def test_layers_computed_again_give_the_same_losses_and_gradients(name, dropout)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision, checkpointing", [("fp32", True), ("bf16", False)])
-def test_compiled_layers_give_the_same_losses_and_gradients(precision, checkpointing, monkeypatch):
-    """Traced into graphs, forward and backward, and these run by torch: C++ would be made of them for minutes."""
-    compiler, graphs = torch.compile, []
-    monkeypatch.setattr(torch, "compile", lambda f: graphs.append(f) or compiler(f, backend="aot_eager"))
+def test_compiled_layers_give_the_same_losses_and_gradients(
+        precision, checkpointing, monkeypatch):
+    """Traced into graphs, forward and backward, and these run by torch:
+    C++ would be made of them for minutes."""
+    compiler = torch.compile
+    graphs = []
+    monkeypatch.setattr(torch, "compile",
+                        lambda f: graphs.append(f) or compiler(f, backend="aot_eager"))
     torch._dynamo.reset()
-    task, config, batch = made("paper-4m", precision=precision)
+    task, config, batch = set_up("paper-4m", precision=precision)
     plain = step(task, config, batch)
     compiled = step(task, replace(config, compile=True, checkpointing=checkpointing), batch)
     assert graphs
     if precision == "fp32":
         assert_close(compiled[:2], plain[:2], atol=1e-5, rtol=1e-4)
         return
-    assert_close(compiled[0], plain[0], atol=0, rtol=0.02)       # compiled, fewer results are rounded
-    ours, theirs = (torch.cat([gradients[key].flatten() for key in plain[1]]) for gradients in (plain[1], compiled[1]))
-    assert theirs.dtype == torch.float32 and torch.cosine_similarity(ours, theirs, 0) > 0.95
+    # compiled, fewer results are rounded
+    assert_close(compiled[0], plain[0], atol=0, rtol=0.02)
+    exact, rough = (torch.cat([gradients[key].flatten() for key in plain[1]])
+                    for gradients in (plain[1], compiled[1]))
+    assert rough.dtype == torch.float32
+    assert torch.cosine_similarity(exact, rough, 0) > 0.95
     full, _, _ = step(task, replace(config, precision="fp32"), batch)
     assert compiled[0] != full, "bf16 was not on"

@@ -5,7 +5,8 @@ from torch import tensor
 from helpers import texts
 from minalbef.masking import mask_rates, mask_words
 
-SPECIAL, MASK = (0, 1, 2, 3, 4), 4
+SPECIAL = (0, 1, 2, 3, 4)
+MASK = 4
 
 
 def many(rate=0.5):
@@ -19,36 +20,40 @@ def many(rate=0.5):
 
 def test_masking_by_hand():
     tokens = tensor([[2, 9, 9, 9, 9, 0]])
-    choose = tensor([[0.0, 0.1, 0.1, 0.1, 0.7, 0.0]])            # the fifth is not chosen, nor are [CLS] and [PAD]
+    # the fifth is not chosen, nor are [CLS] and [PAD]
+    choose = tensor([[0.0, 0.1, 0.1, 0.1, 0.7, 0.0]])
     kind = tensor([[0.5, 0.79, 0.85, 0.95, 0.1, 0.1]])
-    masked, chosen = mask_words(tokens, SPECIAL, MASK, 0.5, choose, kind, torch.full((1, 6), 7))
-    assert chosen.tolist() == [[False, True, True, True, False, False]]
+    masked, picks = mask_words(tokens, SPECIAL, MASK, 0.5, choose, kind, torch.full((1, 6), 7))
+    assert picks.tolist() == [[False, True, True, True, False, False]]
     assert masked.tolist() == [[2, MASK, 7, 9, 9, 0]]
 
 
 def test_rates_are_those_asked_for():
-    tokens, words, keep, masked, chosen = many(0.15)
+    tokens, words, keep, masked, picks = many(0.15)
     possible = (tokens >= 5).sum()
-    hidden, swapped = chosen & (masked == MASK), chosen & (masked == words) & (masked != tokens)
-    left = chosen & (masked == tokens)
-    def near(part, whole, share):
-        spread = (share * (1 - share) / whole) ** 0.5
-        assert abs(part / whole - share) < 4 * spread, (part / whole, share)
-    near(chosen.sum(), possible, 0.15)
-    near(hidden.sum(), chosen.sum(), 0.8)
-    near(swapped.sum(), chosen.sum(), 0.1 * 58 / 59)             # one in 59 words is swapped for itself
-    near(left.sum(), chosen.sum(), 0.1 + 0.1 / 59)
+    hidden = picks & (masked == MASK)
+    swapped = picks & (masked == words) & (masked != tokens)
+    same = picks & (masked == tokens)
+    def check(part, total, share):
+        spread = (share * (1 - share) / total) ** 0.5
+        assert abs(part / total - share) < 4 * spread, (part / total, share)
+    check(picks.sum(), possible, 0.15)
+    check(hidden.sum(), picks.sum(), 0.8)
+    # one in 59 words is swapped for itself
+    check(swapped.sum(), picks.sum(), 0.1 * 58 / 59)
+    check(same.sum(), picks.sum(), 0.1 + 0.1 / 59)
 
 
 def test_special_tokens_are_never_masked_and_the_rest_never_changed():
-    tokens, _, keep, masked, chosen = many(1.0)
-    assert chosen.equal(tokens >= 5)
-    assert masked[~chosen].equal(tokens[~chosen])
-    assert not (chosen & ~keep).any() and not chosen[:, 0].any()
+    tokens, _, keep, masked, picks = many(1.0)
+    assert picks.equal(tokens >= 5)
+    assert masked[~picks].equal(tokens[~picks])
+    assert not (picks & ~keep).any() and not picks[:, 0].any()
 
 
 def test_rates_of_frequent_words_by_hand():
-    tokens = tensor([[2, 7, 7, 7], [2, 8, 9, 0], [2, 7, 5, 5]])   # 8 words: four of 7, two of 5, one of 8 and of 9
+    # 8 words: four of 7, two of 5, one of 8 and of 9
+    tokens = tensor([[2, 7, 7, 7], [2, 8, 9, 0], [2, 7, 5, 5]])
     rates = mask_rates(tokens, tokens > 0, 12, 0.5, 1.0, usual=0.25)
     assert rates.tolist() == [0.5] * 5 + [0.5, 0.5, 0.25] + [0.5] * 4
     assert mask_rates(tokens, tokens > 0, 12, 0.5, 0.0, usual=0.25).tolist() == [0.5] * 12

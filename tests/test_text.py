@@ -12,35 +12,43 @@ from minalbef.text import TextEncoder, WordHead
 
 def both(config) -> tuple[TextEncoder, BertModel]:
     torch.manual_seed(0)
-    theirs = disturb(BertModel(bert_config(config, config.text_depth), add_pooling_layer=False)).train()
-    ours, table = TextEncoder(config), theirs.embeddings
-    copy_weights([(ours.embeddings.word_embed, table.word_embeddings),
-                  (ours.embeddings.pos_embed, table.position_embeddings),
-                  (ours.embeddings.type_embed, table.token_type_embeddings), (ours.embeddings.norm, table.LayerNorm)])
-    for layer, other in zip(ours.layers, theirs.encoder.layer, strict=True):
-        copy_weights(layer_pairs(layer, other))
-    return ours, theirs
+    bert = disturb(BertModel(bert_config(config, config.text_depth),
+                             add_pooling_layer=False)).train()
+    encoder = TextEncoder(config)
+    table = bert.embeddings
+    copy_weights([(encoder.embeddings.word_embed, table.word_embeddings),
+                  (encoder.embeddings.pos_embed, table.position_embeddings),
+                  (encoder.embeddings.type_embed, table.token_type_embeddings),
+                  (encoder.embeddings.norm, table.LayerNorm)])
+    for layer, bert_layer in zip(encoder.layers, bert.encoder.layer, strict=True):
+        copy_weights(layer_pairs(layer, bert_layer))
+    return encoder, bert
 
 
-@pytest.mark.parametrize("faint, dropout", [(1.0, 0.0), (1e-6, 0.0), (1.0, 0.3)])    # faint: the first norm's eps shows
+# faint: the first norm's eps shows
+@pytest.mark.parametrize("faint, dropout", [(1.0, 0.0), (1e-6, 0.0), (1.0, 0.3)])
 def test_encoder_equals_bert_in_outputs_and_gradients(faint, dropout):
-    ours, theirs = both(small(text_depth=2, text_mlp_ratio=3.0, dropout=dropout))
+    encoder, bert = both(small(text_depth=2, text_mlp_ratio=3.0, dropout=dropout))
     with torch.no_grad():
-        for model in (ours.embeddings, theirs.embeddings):
+        for model in (encoder.embeddings, bert.embeddings):
             for name, p in model.named_parameters():
                 p *= faint if "norm" not in name.lower() else 1
     tokens, keep = texts(3, 9)
     with same_dropout():
-        y = ours(tokens, keep)
+        y = encoder(tokens, keep)
     with same_dropout():
-        y2 = theirs(tokens, attention_mask=keep.long()).last_hidden_state
+        y2 = bert(tokens, attention_mask=keep.long()).last_hidden_state
     assert_close(y[keep], y2[keep], atol=1e-5, rtol=1e-5)
-    g, g2 = (gradients(out * keep[..., None], *(model.get_parameter(name) for name in names)) for out, model, names in (
-        (y, ours, ("layers.0.attn.v.weight", "layers.1.norm2.weight")),
-        (y2, theirs, ("encoder.layer.0.attention.self.value.weight", "encoder.layer.1.output.LayerNorm.weight"))))
+    g, g2 = (gradients(out * keep[..., None], *(model.get_parameter(name) for name in names))
+             for out, model, names in (
+        (y, encoder, ("layers.0.attn.v.weight", "layers.1.norm2.weight")),
+        (y2, bert, ("encoder.layer.0.attention.self.value.weight",
+                    "encoder.layer.1.output.LayerNorm.weight"))))
     assert_close(g, g2, atol=1e-4, rtol=1e-4)
-    ours.embeddings.norm.eps = 1e-5
-    assert not torch.allclose(ours(tokens, keep)[keep], y2[keep], atol=1e-5, rtol=1e-5) or faint == 1, "blind to eps"
+    encoder.embeddings.norm.eps = 1e-5
+    assert not torch.allclose(encoder(tokens, keep)[keep], y2[keep],
+                              atol=1e-5, rtol=1e-5) or faint == 1, (
+        "blind to eps")
 
 
 def test_a_text_longer_than_the_positions_is_refused():
@@ -52,13 +60,17 @@ def test_a_text_longer_than_the_positions_is_refused():
 def test_word_head_equals_berts_in_outputs_and_gradients():
     torch.manual_seed(0)
     config = small()
-    theirs, ours = disturb(BertLMPredictionHead(bert_config(config, 1))), WordHead(config)
-    copy_weights([(ours.dense, theirs.transform.dense), (ours.norm, theirs.transform.LayerNorm)])
+    bert = disturb(BertLMPredictionHead(bert_config(config, 1)))
+    encoder = WordHead(config)
+    copy_weights([(encoder.dense, bert.transform.dense),
+                  (encoder.norm, bert.transform.LayerNorm)])
     with torch.no_grad():
-        ours.bias.copy_(theirs.decoder.bias)
+        encoder.bias.copy_(bert.decoder.bias)
     x = torch.randn(3, 9, 48, requires_grad=True)
-    y, y2 = ours(x, theirs.decoder.weight), theirs(x)
+    y = encoder(x, bert.decoder.weight)
+    y2 = bert(x)
     assert y.shape == (3, 9, 64)
     assert_close(y, y2, atol=1e-5, rtol=1e-5)
-    assert_close(gradients(y, x, theirs.decoder.weight, ours.dense.weight),
-                 gradients(y2, x, theirs.decoder.weight, theirs.transform.dense.weight), atol=1e-4, rtol=1e-4)
+    assert_close(gradients(y, x, bert.decoder.weight, encoder.dense.weight),
+                 gradients(y2, x, bert.decoder.weight, bert.transform.dense.weight),
+                 atol=1e-4, rtol=1e-4)

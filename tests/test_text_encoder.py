@@ -1,4 +1,5 @@
-"""A text encoder of your own, here a small causal language model: tried, trained, saved and loaded again."""
+"""A text encoder of your own, here a small causal language model: tried, trained,
+saved and loaded again."""
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,14 +15,17 @@ CONFIG = small()
 
 
 class CausalLM(nn.Module):
-    """A pre-norm transformer, whose words see those before them alone; the last word stands for the text."""
+    """A pre-norm transformer, whose words see those before them alone;
+    the last word stands for the text."""
 
     def __init__(self, config, width: int = 24, heads: int = 4, depth: int = 2):
         super().__init__()
         self.words = nn.Embedding(config.vocab_size, width)
         self.positions = nn.Embedding(config.text_length, width)
-        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width), enable_nested_tensor=False)
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, "gelu",
+                                           batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width),
+                                            enable_nested_tensor=False)
         self.out = nn.Linear(width, config.text_width)
 
     def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
@@ -48,8 +52,10 @@ class Bare(nn.Module):
 
 
 @pytest.mark.parametrize("encoder, message", [
-    (lambda: CausalLM(small(text_width=40)), r"text_encoder=CausalLM gives \(2, 9, 40\), and must give \(2, 9, 48\)"),
-    (lambda: CausalLM(small(vocab_size=70)), r"word_table\(\) gives \(70, 48\), and must give \(64, 48\)"),
+    (lambda: CausalLM(small(text_width=40)),
+     r"text_encoder=CausalLM gives \(2, 9, 40\), and must give \(2, 9, 48\)"),
+    (lambda: CausalLM(small(vocab_size=70)),
+     r"word_table\(\) gives \(70, 48\), and must give \(64, 48\)"),
     (Bare, r"text_encoder=Bare has no pool\(\): ALBEF calls pool\(x, keep\) for the vector"),
     (lambda: print, "text_encoder=builtin_function_or_method must be an nn.Module")])
 def test_a_text_encoder_that_does_not_fit_is_refused_by_what_it_gives(encoder, message):
@@ -74,13 +80,16 @@ def trained(tmp_path_factory) -> tuple:
     folder = tmp_path_factory.mktemp("causal")
     words = [f"w{i}" for i in range(CONFIG.vocab_size - 5)]
     vocabulary = folder / "vocabulary.txt"
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]), encoding="utf-8")
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]),
+                          encoding="utf-8")
     torch.manual_seed(0)
     task = Pretrain(CONFIG, student=build(CONFIG)).train()
     optimiser = torch.optim.AdamW(train.parameter_groups(task, CONFIG))
-    batches, losses = Batches(CONFIG), []
+    batches = Batches(CONFIG)
+    losses = []
     for step in range(20):
-        of_step, _ = train.train_step(task, task, optimiser, batches(0), step, CONFIG, torch.device("cpu"))
+        of_step, _ = train.train_step(task, task, optimiser, batches(0),
+                                      step, CONFIG, torch.device("cpu"))
         losses.append({name: loss.item() for name, loss in of_step.items()})
     minalbef.save(folder, task.student, Tokenizer.from_vocab(vocabulary), task.teacher)
     return task, losses, folder
@@ -98,14 +107,15 @@ def test_it_is_saved_and_gives_the_same_once_loaded(trained):
     run = minalbef.load(folder, build=build)
     model = task.student.eval()
     batch = Batches(CONFIG)(1)
-    for one in (model, run.model):
-        assert isinstance(one.text_encoder, CausalLM)
-    def outputs(one: ALBEF) -> list[Tensor]:
-        x = one.encode_text(batch.tokens, batch.keep)
-        fused = one.fuse(x, batch.keep, one.encode_image(batch.image))
-        return [one.text_feature(x, batch.keep), one.match_logits(fused), one.word_logits(fused)]
-    for ours, theirs in zip(outputs(model), outputs(run.model)):
-        assert ours.equal(theirs)
+    for albef in (model, run.model):
+        assert isinstance(albef.text_encoder, CausalLM)
+    def outputs(albef: ALBEF) -> list[Tensor]:
+        x = albef.encode_text(batch.tokens, batch.keep)
+        fused = albef.fuse(x, batch.keep, albef.encode_image(batch.image))
+        return [albef.text_feature(x, batch.keep),
+                albef.match_logits(fused), albef.word_logits(fused)]
+    for value, expected in zip(outputs(model), outputs(run.model)):
+        assert value.equal(expected)
     image = torch.zeros(3, 24, 24, dtype=torch.uint8)
     alone = run.embed_texts("w1 w2")
     together = run.embed_texts(["w1 w2", "w1 w2 w3 w4"])
@@ -115,8 +125,10 @@ def test_it_is_saved_and_gives_the_same_once_loaded(trained):
 
 def test_a_run_with_a_text_encoder_of_ones_own_says_so(trained):
     folder = trained[2]
-    with pytest.raises(ValueError, match="not fit the model: missing text_encoder.*minalbef.load.RUN, build="):
+    with pytest.raises(ValueError,
+                       match="not fit the model: missing text_encoder.*minalbef.load.RUN, build="):
         minalbef.load(folder)
     loaded = str(minalbef.load(folder, build=build))
-    assert "text encoder" in loaded and "CausalLM, to tokens of width 48; 64 word pieces" in loaded
+    assert "text encoder" in loaded
+    assert "CausalLM, to tokens of width 48; 64 word pieces" in loaded
     assert "layers of width 32" in loaded.splitlines()[1]

@@ -1,4 +1,5 @@
-"""writing: one process writes a run at a time, the dead hold nothing, and what is no run is not written over."""
+"""writing: one process writes a run at a time, the dead hold nothing,
+and what is no run is not written over."""
 import json
 import multiprocessing
 import os
@@ -20,7 +21,8 @@ CONFIG = small(seed=3)
 @pytest.fixture
 def holder():
     """hold(folder) -> a process that holds it, until it is told to end or killed."""
-    context, began = multiprocessing.get_context("fork"), []
+    context = multiprocessing.get_context("fork")
+    began = []
 
     def held(folder, pipe):
         with lock(folder, CONFIG):
@@ -40,12 +42,14 @@ def holder():
         process.join()
 
 
-def test_a_folder_that_another_process_holds_is_refused_with_its_number_and_settings(holder, tmp_path):
+def test_a_folder_that_another_process_holds_is_refused_with_its_number_and_settings(
+        holder, tmp_path):
     process, pipe = holder(tmp_path / "run")
     for here, says in ((CONFIG, "with the same settings"),
                        (replace(CONFIG, seed=4, batch=2),
                         "with other settings (seed: 3 there, 4 here; batch: 8 there, 2 here)")):
-        with pytest.raises(ValueError, match=f"run is in use: process {process.pid} of .*{re.escape(says)}.*choose "
+        with pytest.raises(ValueError,
+                           match=f"run is in use: process {process.pid} of .*{re.escape(says)}.*choose "
                                              f"another folder with --run"):
             with lock(tmp_path / "run", here):
                 pass
@@ -53,7 +57,8 @@ def test_a_folder_that_another_process_holds_is_refused_with_its_number_and_sett
         pass
     pipe.send("end")
     process.join()
-    assert not (tmp_path / "run").exists(), "who ends in peace leaves no lock, nor the empty folder that it made"
+    assert not (tmp_path / "run").exists(), (
+        "who ends in peace leaves no lock, nor the empty folder that it made")
     with lock(tmp_path / "run", CONFIG):
         assert (tmp_path / "run" / ".lock").exists()
 
@@ -68,13 +73,15 @@ def test_the_lock_of_a_killed_process_is_gone(holder, tmp_path):
 
 
 def test_a_forked_worker_neither_ends_the_lock_nor_keeps_it(tmp_path):
-    """Loaders fork workers. An inherited lock would go when one ends, or stay when its parent is killed."""
+    """Loaders fork workers. An inherited lock would go when one ends,
+    or stay when its parent is killed."""
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
 
     def train():
         with lock(tmp_path / "run", CONFIG):
-            first, second = context.Process(target=os.getpid), context.Process(target=time.sleep, args=(60,))
+            first = context.Process(target=os.getpid)
+            second = context.Process(target=time.sleep, args=(60,))
             first.start()
             first.join()
             second.start()
@@ -85,7 +92,8 @@ def test_a_forked_worker_neither_ends_the_lock_nor_keeps_it(tmp_path):
     assert here.poll(60), "it has failed"
     worker = here.recv()
     try:
-        with pytest.raises(ValueError, match=f"process {process.pid}"), lock(tmp_path / "run", CONFIG):
+        with pytest.raises(ValueError,
+                           match=f"process {process.pid}"), lock(tmp_path / "run", CONFIG):
             pass
         process.kill()
         process.join()
@@ -101,11 +109,13 @@ def test_a_folder_of_other_things_is_refused_and_what_it_holds_is_named(tmp_path
     for i in range(7):
         (tmp_path / f"{i}.txt").touch()
     for folder in (tmp_path, Path("/")):
-        with pytest.raises(ValueError, match="is not a run folder and not empty.*2 more|not a run folder.*bin"):
+        with pytest.raises(ValueError,
+                           match="is not a run folder and not empty.*2 more|not a run folder.*bin"):
             with lock(folder, CONFIG):
                 pass
         assert not (folder / ".lock").exists()
-    for name in ("state.pt", "unreadable.txt"):          # the latter alone, where a run stopped early
+    # the latter alone, where a run stopped early
+    for name in ("state.pt", "unreadable.txt"):
         (tmp_path / name).touch()
         with lock(tmp_path, CONFIG):
             pass
@@ -113,14 +123,18 @@ def test_a_folder_of_other_things_is_refused_and_what_it_holds_is_named(tmp_path
 
 
 def test_two_processes_that_write_one_file_at_once_leave_it_whole(tmp_path):
-    path, numbers = tmp_path / "report.json", list(range(20_000))
+    path = tmp_path / "report.json"
+    numbers = list(range(20_000))
 
     def write(value):
         for _ in range(20):
-            write_atomically(path, lambda temporary: temporary.write_text(json.dumps([value, *numbers])))
-    processes = [multiprocessing.get_context("fork").Process(target=write, args=(value,)) for value in (1, 2)]
+            write_atomically(path, lambda temporary: temporary.write_text(
+                json.dumps([value, *numbers])))
+    processes = [multiprocessing.get_context("fork").Process(target=write, args=(value,))
+                 for value in (1, 2)]
     for process in processes:
         process.start()
     while any(process.is_alive() for process in processes):
         assert not path.exists() or json.loads(path.read_text())[1:] == numbers
-    assert [process.exitcode for process in processes] == [0, 0] and list(tmp_path.iterdir()) == [path]
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert list(tmp_path.iterdir()) == [path]

@@ -16,14 +16,17 @@ from minalbef.evaluation.answers import (
     ("black/white", "black white"), ("black /white", "black white"), ("t-shirt", "t shirt"),
     ("1,000", "1000"), ("1,000-2", "10002"),     # a number with a comma takes every mark along
     ("2, red/blue", "2 red blue"),               # a comma behind a number is none within it
-    ("3.5", "3.5"), ("st. paul", "st paul"), ("5.", "5"), ("tommy's", "tommy's"), ("1:30", "1:30")])
+    ("3.5", "3.5"), ("st. paul", "st paul"), ("5.", "5"),
+    ("tommy's", "tommy's"), ("1:30", "1:30")])
 def test_punctuation_goes_as_in_the_official_evaluation(text, stripped):
     assert strip_punctuation(text) == stripped
 
 
 @pytest.mark.parametrize("answer, normal", [
-    ("The Cat", "cat"), ("a cat and an owl", "cat and owl"), ("Two", "2"), ("ten", "10"), ("none", "0"),
-    ("eleven", "eleven"), ("dont know", "don't know"), ("DONT", "don't"), ("shouldnt've", "shouldn't've"),
+    ("The Cat", "cat"), ("a cat and an owl", "cat and owl"),
+    ("Two", "2"), ("ten", "10"), ("none", "0"),
+    ("eleven", "eleven"), ("dont know", "don't know"),
+    ("DONT", "don't"), ("shouldnt've", "shouldn't've"),
     ("yall'd've", "y'all'd've"), ("twas", "'twas"), ("lets go", "lets go"), ("well", "well"),
     ("somebody'd", "somebodyd"), (" on\ttop\n", "on top"),
     ("", "")])
@@ -42,7 +45,8 @@ def test_answers_take_their_normal_form(answer, normal):
     ("cat", ["the cat"] * 9 + ["dog"], 1.0), ("The cat!", ["cat"] * 9 + ["dog"], 1.0),
     # "two" and "2" agree, so two of ten: (8 * 2/3 + 2 * 1/3) / 10; an article more is no difference
     ("2", ["two", "2", *["three"] * 8], 0.6), ("dont", ["don't", *["a dog"] * 9], 0.3)])
-def test_only_where_annotators_differ_both_sides_take_their_normal_form(answer, annotators, score):
+def test_only_where_annotators_differ_both_sides_take_their_normal_form(
+        answer, annotators, score):
     assert accuracy(answer, annotators) == pytest.approx(score)
 
 

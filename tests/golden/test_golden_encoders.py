@@ -1,4 +1,5 @@
-"""The encoders against the original's recorded figures: tokens, features, masks, norms' epsilons, positions, names."""
+"""The encoders against the original's recorded figures: tokens, features, masks,
+norms' epsilons, positions, names."""
 
 from torch import nn
 
@@ -28,5 +29,6 @@ def test_weights_and_picture_are_made_as_the_original_had_them():
     state = original_state(recorded["state_keys"])
     for name, expected in recorded["weight_checksums"].items():
         total, norm, shape = checksum(state[name])
-        assert shape == expected[2] and off([total, norm], expected[:2], 1e-6) <= 1, name
+        assert shape == expected[2]
+        assert off([total, norm], expected[:2], 1e-6) <= 1, name
     assert image("input.image", 4, 3, 32, 32).equal(recorded["arrays"]["image"])

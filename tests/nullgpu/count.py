@@ -1,4 +1,5 @@
-"""What a training step costs, counted on the null GPU: `count.py PRESET[,PRESET...] [FIELD=VALUE ...]`.
+"""What a training step costs, counted on the null GPU:
+`count.py PRESET[,PRESET...] [FIELD=VALUE ...]`.
 
     python tests/nullgpu/count.py paper-4m batch=64 precision=bf16
     python tests/nullgpu/count.py paper-4m batch=64 precision=bf16 compile=true lengths=25,22,24
@@ -36,7 +37,8 @@ def main(names: str, *changes: str) -> None:
     steps = {name: count(name, dict(settings)) for name in names.split(",")}
     if distributed.rank() == 0:
         print(json.dumps(steps if len(steps) > 1 else steps[names], indent=1))
-    distributed.longest(0)                       # NCCL's barrier doesn't wait here, and gloo's does
+    # NCCL's barrier doesn't wait here, and gloo's does
+    distributed.longest(0)
     distributed.leave()
 
 

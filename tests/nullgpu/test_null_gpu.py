@@ -15,8 +15,10 @@ from null_gpu import FOLDER
 LACK = null_gpu.find_lack()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(LACK), reason=LACK)]
 
-SMALL = [*(f"{field}={value}" for field, value in SMALL_PAPER.items()), "batch=8", "precision=bf16"]
-RECIPES = ("paper-4m", "retrieval-coco", "entailment", "vqa", "nlvr2-assign", "nlvr2", "grounding")
+SMALL = [*(f"{field}={value}" for field, value in SMALL_PAPER.items()),
+         "batch=8", "precision=bf16"]
+RECIPES = ("paper-4m", "retrieval-coco", "entailment",
+           "vqa", "nlvr2-assign", "nlvr2", "grounding")
 # of a step of paper-4m, 64 rows, in bf16, MLM's kernels among them
 MOST_KERNELS = 1760
 MOST_PRODUCTS = 850
@@ -40,7 +42,8 @@ def count(*words: str) -> dict:
 
 @pytest.fixture(scope="module", params=[1, 2])
 def steps(request):
-    """What a step of each recipe costs, in one process: torch takes longer to start than all of them."""
+    """What a step of each recipe costs, in one process:
+    torch takes longer to start than all of them."""
     return count(",".join(RECIPES), *SMALL, f"accumulate={request.param}")
 
 

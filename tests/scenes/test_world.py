@@ -1,4 +1,5 @@
-"""The embedded world meets the library: the shipped tokenizer knows its words, boxes overlap alike."""
+"""The embedded world meets the library: the shipped tokenizer knows its words,
+boxes overlap alike."""
 
 
 import pytest

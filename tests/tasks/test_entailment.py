@@ -1,4 +1,5 @@
-"""entailment: the original's recorded predictions, losses, gradients, teacher; plain computation at unequal widths."""
+"""entailment: the original's recorded predictions, losses, gradients, teacher;
+plain computation at unequal widths."""
 
 from dataclasses import replace
 
@@ -14,7 +15,8 @@ from minalbef.tasks.entailment import LABELS, Entailment, EntailmentBatch, Entai
 from minalbef.weights import key_table
 
 ABSENT = (
-    "image_proj|text_proj|match_head|word_head|temperature"  # the original has none of these here
+    # the original has none of these here
+    "image_proj|text_proj|match_head|word_head|temperature"
 )
 
 
@@ -43,7 +45,8 @@ def all_figures() -> dict[str, float]:
     for key, alpha in (("a0", 0.0), ("nodistill", 0.0), ("a04", 0.4)):
         loss = task(batch, alpha)[0]["entailment"]
         gradients = gradient_differences(task.student, loss, recorded[key])
-        result |= {f"{key} {name}": value for name, value in gradients.items()}
+        for name, value in gradients.items():
+            result[f"{key} {name}"] = value
         result[f"{key} loss"] = off(loss, recorded[key]["loss"], 5e-6)
     with torch.no_grad():
         for name, model in (("prediction", task.student), ("prediction_m", task.teacher)):
@@ -51,13 +54,13 @@ def all_figures() -> dict[str, float]:
         answered = arrays["eval_prediction_after_forward"].softmax(-1)
         result["probabilities"] = off(task.student.eval()(*inputs).softmax(-1), answered, 2e-5)
     after = key_table.write(
-        {}, {name.removeprefix("albef."): p for name, p in task.teacher.named_parameters()}, {}, 2,
+        {}, {name.removeprefix("albef."): p for name, p in task.teacher.named_parameters()},
+        {}, 2,
         False,
     )
-    return result | {
-        name: off(checksum(after[name])[:2], sums[:2], 1e-4)
-        for name, sums in recorded["a04"]["ema_checksums"].items()
-    }
+    for name, sums in recorded["a04"]["ema_checksums"].items():
+        result[name] = off(checksum(after[name])[:2], sums[:2], 1e-4)
+    return result
 
 
 def test_predictions_losses_gradients_and_teacher_equal_the_original():
@@ -71,7 +74,8 @@ def test_predictions_losses_gradients_and_teacher_equal_the_original():
 def test_records_become_a_batch_with_labels():
     tokenizer = Tokenizer.train(["a red cat sits", "a blue dog"], 64)
     picture = Image.new("RGB", (20, 30), "red")
-    records = [EntailmentRecord(picture, "a red cat", i, label) for i, label in enumerate(LABELS)]
+    records = [EntailmentRecord(picture, "a red cat", i, label)
+               for i, label in enumerate(LABELS)]
     batch = collate(records, tokenizer, 24, length=3)
     assert batch.label.tolist() == [0, 1, 2] and batch.ids.tolist() == [0, 1, 2]
     assert batch.image.shape == (3, 3, 24, 24)

@@ -1,4 +1,5 @@
-"""Grounding: the original's box scores, overlaps and accuracies, and what must be true of any choice among boxes."""
+"""Grounding: the original's box scores, overlaps and accuracies,
+and what must be true of any choice among boxes."""
 
 import pytest
 import torch
@@ -29,11 +30,12 @@ def recorded_maps():
 
 
 def differences(maps) -> dict[str, float]:
-    """The recorded evaluation from maps (2, g, g), done again: each figure's worst difference over its tolerance."""
+    """The recorded evaluation from maps (2, g, g), done again:
+    each figure's worst difference over its tolerance."""
     recorded = figures("grounding")
     case = recorded["grounding_eval"]
     resized = recorded["arrays"]["grounding_eval/last_resized_map_120x160_every4"]
-    chosen = []
+    picks = []
     truth = []
     splits = []
     for row, (number, ref) in zip((0, 1, 1), case["refs"].items(), strict=True):
@@ -41,37 +43,33 @@ def differences(maps) -> dict[str, float]:
         size = (picture["height"], picture["width"])
         boxes = torch.tensor(case["dets"][str(ref["image_id"])])
         scores = grounding.score_boxes(maps[row], boxes, size, case["alpha"])
-        chosen.append(grounding.choose_box(scores, boxes))
+        picks.append(grounding.choose_box(scores, boxes))
         truth.append(torch.tensor(case["gt"][number]["bbox"]))
         splits.append(ref["split"])
-    chosen = torch.stack(chosen)
+    picks = torch.stack(picks)
     truth = torch.stack(truth)
     pixels = torch.tensor(
         [[x, y, 1.0, 1.0] for y in range(0, size[0], 4) for x in range(0, size[1], 4)]
     )
     resized_ours = grounding.score_boxes(maps[1], pixels, size, 0).reshape(resized.shape)
     calls = case["iou_calls"]
-    right = (grounding.iou(chosen, truth) >= grounding.RIGHT).float()
+    right = (grounding.iou(picks, truth) >= grounding.RIGHT).float()
+    first, second, values = zip(*recorded["iou_cases"])
     figure = {
-        "chosen": (chosen, [call["chosen"] for call in calls], 1e-6),
+        "chosen": (picks, [call["chosen"] for call in calls], 1e-6),
         "truth": (truth, [call["gt"] for call in calls], 1e-6),
-        "iou": (grounding.iou(chosen, truth, least=1.0), [call["iou"] for call in calls], 1e-6),
+        "iou": (grounding.iou(picks, truth, least=1.0), [call["iou"] for call in calls], 1e-6),
         "last_score": (scores[-1], case["last_score"], 2e-5 * case["last_score"]),
         "resized": (resized_ours, resized, 2e-5 * resized.abs().max()),
         "iou_cases": (
-            torch.stack(
-                [
-                    grounding.iou(*torch.tensor(boxes), least=1.0)
-                    for *boxes, _ in recorded["iou_cases"]
-                ]
-            ),
-            [value for *_, value in recorded["iou_cases"]],
+            grounding.iou(torch.tensor(first), torch.tensor(second), least=1.0),
+            values,
             1e-6,
         ),
         "accuracy": (
             torch.tensor(
                 [
-                    right[[one == split.removesuffix("_d") for one in splits]].mean()
+                    right[[kind == split.removesuffix("_d") for kind in splits]].mean()
                     for split in case["accuracy"]
                 ]
             ),
@@ -80,8 +78,8 @@ def differences(maps) -> dict[str, float]:
         ),
     }
     return {
-        name: ((ours - torch.as_tensor(theirs)).abs().max() / allowed).item()
-        for name, (ours, theirs, allowed) in figure.items()
+        name: ((actual - torch.as_tensor(expected)).abs().max() / allowed).item()
+        for name, (actual, expected, allowed) in figure.items()
     }
 
 
@@ -92,10 +90,10 @@ def test_boxes_are_scored_and_chosen_as_by_the_original(recorded_maps):
 
 def test_the_papers_map_is_that_of_fusions_third_layer(recorded_maps):
     model, image, tokens, keep = golden_case("native")
-    found = heat_map(model, image, tokens, keep, layer=2)
-    found = found * keep.float().mean(1)[:, None, None]  # the original's mean counts padding
-    assert found.shape == (2, 24, 24)
-    assert_close(found, recorded_maps, atol=2e-5 * recorded_maps.max().item(), rtol=0)
+    maps = heat_map(model, image, tokens, keep, layer=2)
+    maps = maps * keep.float().mean(1)[:, None, None]  # the original's mean counts padding
+    assert maps.shape == (2, 24, 24)
+    assert_close(maps, recorded_maps, atol=2e-5 * recorded_maps.max().item(), rtol=0)
     case = golden_case("small")
     recorded = figures("grounding")["arrays"]["small/itc_block3/gradcam"]
     assert_close(heat_map(*case, mode="itc", layer=3), recorded, atol=2e-5, rtol=0)
@@ -115,19 +113,21 @@ def case():
 @pytest.fixture(scope="module")
 def words(case):
     """Two pieces of the first text, one of the second and all of the third."""
-    chosen = torch.zeros_like(case[3])
-    chosen[0, 3] = chosen[0, 6] = chosen[1, 4] = chosen[2, 1] = chosen[2, 2] = True
-    return chosen
+    picks = torch.zeros_like(case[3])
+    picks[0, 3] = picks[0, 6] = picks[1, 4] = picks[2, 1] = picks[2, 2] = True
+    return picks
 
 
 def masked_by_hand(model, image, tokens, hidden, layer):
-    """One text: some pieces masked, their true logits pulled back to one layer's attention, mean over the pieces."""
+    """One text: some pieces masked, their true logits pulled back to one layer's
+    attention, mean over the pieces."""
     keep = torch.ones_like(tokens, dtype=torch.bool)[None]
     masked = torch.tensor(
         [[MASK if i in hidden else token for i, token in enumerate(tokens.tolist())]]
     )
     with record_weights(model.fusion, "cross") as weights:
-        fused = model.fuse(model.encode_text(masked, keep), keep, model.encode_image(image[None]))
+        fused = model.fuse(model.encode_text(masked, keep),
+                           keep, model.encode_image(image[None]))
     logits = model.word_logits(fused)
     (slope,) = torch.autograd.grad(sum(logits[0, i, tokens[i]] for i in hidden), weights[layer])
     heads = weights[layer].shape[1]
@@ -145,14 +145,16 @@ def test_masked_words_are_explained_as_by_hand_and_a_batch_as_its_texts_alone(ca
         each = heat_map(*case, layer=layer, mode="mlm", mask=MASK)
         assert together.shape == each.shape == (3, 3, 3)
         for row, length in enumerate((8, 5, 3)):
-            told = tokens[row, :length]
+            caption = tokens[row, :length]
             assert_close(
                 together[row],
-                masked_by_hand(model, image[row], told, words[row].nonzero()[:, 0].tolist(), layer),
+                masked_by_hand(model, image[row], caption,
+                               words[row].nonzero()[:, 0].tolist(), layer),
             )
             assert_close(
                 each[row],
-                sum(masked_by_hand(model, image[row], told, [i], layer) for i in range(1, length))
+                sum(masked_by_hand(model, image[row], caption, [i], layer)
+                    for i in range(1, length))
                 / (length - 1),
             )
     # masked words reach their own logits from the last layer, too
@@ -175,10 +177,10 @@ def test_a_box_scores_what_of_the_map_lies_in_it():
     blob = torch.zeros(4, 4)
     blob[1, 2] = 1.0  # around x 100, y 45
     boxes = torch.tensor([WHOLE, [80.0, 30, 40, 30], [0, 0, 40, 40], [80, 0, 40, 120]])
-    found = score_boxes(blob, boxes, SIZE)
+    scores = score_boxes(blob, boxes, SIZE)
     resized = F.interpolate(blob[None, None], SIZE, mode="bicubic")[0, 0]
     assert_close(
-        found,
+        scores,
         torch.stack(
             [
                 resized.sum() / 19200**0.5,
@@ -188,8 +190,9 @@ def test_a_box_scores_what_of_the_map_lies_in_it():
             ]
         ),
     )
-    assert found.argmax() == 1 and score_boxes(blob, boxes, SIZE, power=0).argmax() != 1
-    assert choose_box(found, boxes).equal(boxes[1])
+    assert scores.argmax() == 1
+    assert score_boxes(blob, boxes, SIZE, power=0).argmax() != 1
+    assert choose_box(scores, boxes).equal(boxes[1])
 
 
 def test_only_a_positive_score_can_win():

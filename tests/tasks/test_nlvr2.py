@@ -1,4 +1,5 @@
-"""tasks.nlvr2, tasks.text_assignment: against the original's figures, a plain computation, and numbers made by hand."""
+"""tasks.nlvr2, tasks.text_assignment: against the original's figures,
+a plain computation, and numbers made by hand."""
 
 from functools import cache
 
@@ -33,8 +34,10 @@ ABSENT = r"(albef\.)?(match_head|word_head|image_proj|text_proj|temperature)\b"
 
 def golden_config(size: str) -> Config:
     return Config(
-        image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4, vocab_size=64,
-        positions=40, text_width=48, text_depth=HALF[size], text_heads=4, fusion_depth=HALF[size],
+        image_size=32, patch_size=8, image_width=48,
+        image_depth=4, image_heads=4, vocab_size=64,
+        positions=40, text_width=48, text_depth=HALF[size],
+        text_heads=4, fusion_depth=HALF[size],
         dropout=0.0, embed_dim=16, queue_size=16, batch=4,
     )
 
@@ -46,13 +49,14 @@ def original(name: str) -> tuple[dict, key_table.Original]:
 
 
 def golden_nlvr2(size: str) -> tuple[dict, NLVR2, NLVR2Batch]:
-    recorded, read = original(f"nlvr_{size}")
+    recorded, state = original(f"nlvr_{size}")
     task = NLVR2(golden_config(size))
     arrays = recorded["arrays"]
-    golden_rule.fill(task.student, drop_shared(read.student), ABSENT)
-    golden_rule.fill(task.teacher, drop_shared(read.teacher), ABSENT)
+    golden_rule.fill(task.student, drop_shared(state.student), ABSENT)
+    golden_rule.fill(task.teacher, drop_shared(state.teacher), ABSENT)
     task.after_step(None)  # the original updates at the start of its forward
-    first, second = (golden_rule.image(f"nlvr.image{i}", 3, 3, 32, 32) for i in (0, 1))
+    first = golden_rule.image("nlvr.image0", 3, 3, 32, 32)
+    second = golden_rule.image("nlvr.image1", 3, 3, 32, 32)
     return (
         recorded,
         task,
@@ -68,9 +72,9 @@ def golden_nlvr2(size: str) -> tuple[dict, NLVR2, NLVR2Batch]:
 
 
 def golden_assignment(size: str) -> tuple[dict, TextAssignment, PretrainBatch, AssignDraws]:
-    recorded, read = original(f"nlvr_ta_{size}")
+    recorded, state = original(f"nlvr_ta_{size}")
     task = TextAssignment(golden_config(size))
-    golden_rule.fill(task.student, drop_shared(read.student), ABSENT)
+    golden_rule.fill(task.student, drop_shared(state.student), ABSENT)
     inputs = golden_rule.figures("encoders")["arrays"]
     batch = PretrainBatch(
         inputs["image"], inputs["input_ids"].long(), inputs["attention_mask"].bool(),
@@ -86,51 +90,53 @@ def golden_assignment(size: str) -> tuple[dict, TextAssignment, PretrainBatch, A
     return recorded, task, batch, draws
 
 
-def worst(ours, theirs, atol: float, rtol: float = 0.0) -> float:
+def worst(actual, expected, atol: float, rtol: float = 0.0) -> float:
     """The largest difference, over its tolerance."""
-    ours, theirs = (torch.as_tensor(x, dtype=torch.float64).detach() for x in (ours, theirs))
-    return float(((ours - theirs).abs() / (atol + rtol * theirs.abs())).max())
+    actual = torch.as_tensor(actual, dtype=torch.float64).detach()
+    expected = torch.as_tensor(expected, dtype=torch.float64).detach()
+    return float(((actual - expected).abs() / (atol + rtol * expected.abs())).max())
 
 
 def gradient_differences(
     student: PairModel, loss, recorded: dict, fusion_from: int, head: str
 ) -> dict[str, float]:
-    """Norms of gradients under the original's names: of every parameter, and of those that have none there."""
+    """Norms of gradients under the original's names: of every parameter,
+    and of those that have none there."""
     student.zero_grad()
     loss.backward()
-    grads = {
-        name.removeprefix("albef."): p.grad
-        for name, p in student.named_parameters()
-        if p.grad is not None
-    }
+    grads = {}
+    for name, p in student.named_parameters():
+        if p.grad is not None:
+            grads[name.removeprefix("albef.")] = p.grad
     result = {}
     if "grad_norms" in recorded:
-        norms = {
-            key: float(value.norm())
-            for key, value in key_table.write(grads, {}, {}, fusion_from, False, head).items()
-            if not key.endswith("position_ids")
-        }
-        known = {key: value for key, value in recorded["grad_norms"].items() if value is not None}
-        result = {
-            f"gradient of {key}": worst(norms[key], known[key], 2e-6, 5e-6)
-            for key in norms.keys() & known.keys()
-        }
-        result |= {
-            f"gradient of {key}, of one alone": torch.inf for key in norms.keys() ^ known.keys()
-        }
-    whole = torch.cat([grad.flatten() for grad in grads.values()]).double().norm()
+        norms = {}
+        for key, value in key_table.write(grads, {}, {}, fusion_from, False, head).items():
+            if not key.endswith("position_ids"):
+                norms[key] = float(value.norm())
+        expected = {}
+        for key, value in recorded["grad_norms"].items():
+            if value is not None:
+                expected[key] = value
+        result = {}
+        for key in norms.keys() & expected.keys():
+            result[f"gradient of {key}"] = worst(norms[key], expected[key], 2e-6, 5e-6)
+        for key in norms.keys() ^ expected.keys():
+            result[f"gradient of {key}, of one alone"] = torch.inf
+    total = torch.cat([grad.flatten() for grad in grads.values()]).double().norm()
     # the original's own norms differ by up to a share of 3.7e-6 between fp32 and fp64; processors round differently
-    return result | {"gradient": worst(whole, recorded["grad_norm_total"], 2e-6, 5e-6)}
+    return result | {"gradient": worst(total, recorded["grad_norm_total"], 2e-6, 5e-6)}
 
 
 def nlvr2_differences(size: str) -> dict[str, float]:
-    """The original's NLVR2, as recorded, and ours: what -> worst difference over its tolerance."""
+    """The original's NLVR2, as recorded, and ours:
+    what -> worst difference over its tolerance."""
     recorded, task, batch = golden_nlvr2(size)
-    seen = {}
+    outputs = {}
     arrays = recorded["arrays"]
     for name, model in (("", task.student), ("_m", task.teacher)):
         model.head.register_forward_hook(
-            lambda _, x, y, name=name: seen.update(
+            lambda _, x, y, name=name: outputs.update(
                 {f"hidden_state{name}": x[0], f"prediction{name}": y}
             )
         )
@@ -138,18 +144,14 @@ def nlvr2_differences(size: str) -> dict[str, float]:
     for alpha, key in ((0.0, "a0"), (0.4, "a04")):
         losses, _ = task(batch, alpha, None)
         result[f"loss {key}"] = worst(losses["nlvr2"], recorded[key]["loss"], 5e-6)
-        result |= {
-            f"{what} {key}": value
-            for what, value in gradient_differences(
-                task.student, losses["nlvr2"], recorded[key], HALF[size], "cls_head"
-            ).items()
-        }
+        for what, value in gradient_differences(
+            task.student, losses["nlvr2"], recorded[key], HALF[size], "cls_head"
+        ).items():
+            result[f"{what} {key}"] = value
         # without trust in the teacher it must not be asked
-        assert ("prediction_m" in seen) == bool(alpha)
-    result |= {
-        name: worst(seen[name], arrays[f"a04/{name}"], 2e-5)
-        for name in ("hidden_state", "prediction", "prediction_m")
-    }
+        assert ("prediction_m" in outputs) == bool(alpha)
+    for name in ("hidden_state", "prediction", "prediction_m"):
+        result[name] = worst(outputs[name], arrays[f"a04/{name}"], 2e-5)
     with torch.no_grad():
         answer = task.eval().student(batch.image, batch.pairs, batch.tokens, batch.keep)
     return result | {"evaluation": worst(answer, arrays["eval_prediction_after_forward"], 2e-5)}
@@ -159,21 +161,21 @@ def assignment_differences(size: str) -> dict[str, float]:
     """The same of text assignment."""
     recorded, task, batch, draws = golden_assignment(size)
     arrays = recorded["arrays"]
-    seen = {}
-    task.student.head.register_forward_hook(lambda _, x, y: seen.update(pred=y))
+    outputs = {}
+    task.student.head.register_forward_hook(lambda _, x, y: outputs.update(pred=y))
     losses, _ = task(batch, 0.4, draws)
     image = task.student.albef.encode_image(batch.image)
     feature = task.student.albef.image_feature(image)
-    left, right, labels, valid = task.assign(image, batch, draws)
+    first, second, labels, valid = task.assign(image, batch, draws)
     sim = feature @ feature.T / text_assignment.TEMPERATURE
-    one = recorded["multinomial_choices"][:2]
+    single = recorded["multinomial_choices"][:2]
     two = recorded["multinomial_choices"][2]
     weights = arrays["weights"] / arrays["weights"].sum(
         1, keepdim=True
     )  # ours are masked before the softmax
-    chosen = (
-        [0, one[1][0], two[0], 3],
-        [one[0][0], 1, two[1], recorded["multinomial_choices"][3][0]],
+    expected = (
+        [0, single[1][0], two[0], 3],
+        [single[0][0], 1, two[1], recorded["multinomial_choices"][3][0]],
     )
     assert valid.all()
     return {
@@ -181,9 +183,9 @@ def assignment_differences(size: str) -> dict[str, float]:
         "sim": worst(sim, arrays["sim"], 1e-4),
         "weights": worst(sim.fill_diagonal_(-torch.inf).softmax(1), weights, 2e-5),
         "labels": worst(labels, arrays["labels"], 0.5),
-        "left": worst(left, chosen[0], 0.5),
-        "right": worst(right, chosen[1], 0.5),
-        "pred": worst(seen["pred"], arrays["pred"], 2e-5),
+        "left": worst(first, expected[0], 0.5),
+        "right": worst(second, expected[1], 0.5),
+        "pred": worst(outputs["pred"], arrays["pred"], 2e-5),
         "loss": worst(losses["assign"], recorded["loss"], 5e-6),
         **gradient_differences(task.student, losses["assign"], recorded, HALF[size], "ta_head"),
     }
@@ -207,19 +209,19 @@ def test_as_the_original(what, size):
 def test_a_plain_model_is_doubled_as_the_original_does():
     recorded = golden_rule.figures("full_checkpoint_key_maps")["Pretrain_nlvr.py"]
     keys = [key for key, *_ in golden_rule.figures("full_state_dict_keys")["keys"]]
-    pretrained = {
-        key: torch.full((3,), float(i)) for i, key in enumerate(keys)
-    }  # three, for q, k and v
+    # three, for q, k and v
+    pretrained = {}
+    for i, key in enumerate(keys):
+        pretrained[key] = torch.full((3,), float(i))
     for key, _, *once in golden_rule.figures("full_state_dict_keys")["keys"]:
         pretrained[key] = pretrained[once[0]] if once else pretrained[key]
-    read = key_table.read(pretrained)
-    student = {
-        name: value
-        for name, value in read.student.items()
-        if not name.startswith(("match_head", "word_head"))
-    }
+    state = key_table.read(pretrained)
+    student = {}
+    for name, value in state.student.items():
+        if not name.startswith(("match_head", "word_head")):
+            student[name] = value
     written = key_table.write(
-        add_shared(nlvr2.double(student)), {}, {}, read.fusion_from, bert=False
+        add_shared(nlvr2.double(student)), {}, {}, state.fusion_from, bert=False
     )
     used = recorded["renamed_used"]
     assert len(used) == recorded["n_model_keys"] - recorded["identical"] - len(
@@ -256,19 +258,21 @@ def pair_batch(rows: int = 6, size: int = 24) -> NLVR2Batch:
 
 def test_a_model_of_pairs_starts_from_a_plain_one_of_another_image_size():
     torch.manual_seed(1)
-    plain, teacher = (disturb(ALBEF(small(**SIZES, image_size=16)), seed=seed) for seed in (1, 2))
+    plain = disturb(ALBEF(small(**SIZES, image_size=16)), seed=1)
+    teacher = disturb(ALBEF(small(**SIZES, image_size=16)), seed=2)
     task = model()
     head = {name: value.clone() for name, value in task.student.head.state_dict().items()}
     task.start(plain, teacher)
-    for ours, theirs in ((task.student, plain), (task.teacher, teacher)):
-        pairs = ours.albef.fusion.layers
-        for i, layer in enumerate(theirs.fusion.layers):
+    for pair_model, single in ((task.student, plain), (task.teacher, teacher)):
+        pairs = pair_model.albef.fusion.layers
+        for i, layer in enumerate(single.fusion.layers):
             assert same_state(pairs[2 * i].state_dict(), layer.state_dict())
             assert pairs[2 * i + 1].cross.q.weight.equal(layer.cross.q.weight)
             assert pairs[2 * i + 1].cross.k is None
-        assert ours.albef.image_encoder.pos_embed.shape == (1, 10, 32)
-        assert same_state(ours.head.state_dict(), head)
-    assert not any(p.requires_grad for p in task.teacher.parameters())
+        assert pair_model.albef.image_encoder.pos_embed.shape == (1, 10, 32)
+        assert same_state(pair_model.head.state_dict(), head)
+    for p in task.teacher.parameters():
+        assert not p.requires_grad
     again = model()
     again.start(task.student.albef)
     assert same_state(again.student.albef.state_dict(), task.student.albef.state_dict())
@@ -281,15 +285,16 @@ def test_a_model_of_pairs_starts_from_a_plain_one_of_another_image_size():
 
 
 def test_consistency_by_hand():
-    right = tensor([1, 1, 0, 1, 1, 0])
+    second = tensor([1, 1, 0, 1, 1, 0])
     statements = tensor([70, 70, 5, 5, 9, 33])
-    assert nlvr2.consistency(right, statements).tolist() == [0, 1, 0, 1], "of 5, 9, 33 and 70"
+    assert nlvr2.consistency(second, statements).tolist() == [0, 1, 0, 1], "of 5, 9, 33 and 70"
     assert nlvr2.consistency(torch.ones(6), statements).mean() == 1
 
 
 def test_collate_keeps_the_pictures_in_order_and_a_shared_one_once():
     words = Tokenizer.train(["both dogs run", "no cat sits"], 60)
-    red, blue = (Image.new("RGB", (30, 20), colour) for colour in ("red", "blue"))
+    red = Image.new("RGB", (30, 20), "red")
+    blue = Image.new("RGB", (30, 20), "blue")
     records = [
         NLVR2Record((red, blue), "both dogs run", True, 7),
         NLVR2Record((blue, blue), "no cat", False, 8),
@@ -333,9 +338,10 @@ def caption_batch(rows: int = 6) -> PretrainBatch:
 def test_a_text_without_wrong_pictures_is_skipped():
     task = assignment()
     batch = caption_batch(2)
-    one = PretrainBatch(*(x[:1] for x in (batch.image, batch.tokens, batch.keep, batch.ids)))
+    single = PretrainBatch(*(x[:1] for x in (batch.image, batch.tokens, batch.keep, batch.ids)))
     draws = AssignDraws(tensor([0.9, 0.1]), tensor([0.9, 0.9]), torch.full((2, 2), 0.5))
-    loss = task(one, 0.0, AssignDraws(draws.case[:1], draws.side[:1], draws.negative[:1, :1]))[0][
+    loss = task(single, 0.0, AssignDraws(draws.case[:1], draws.side[:1],
+                                         draws.negative[:1, :1]))[0][
         "assign"
     ]
     loss.backward()

@@ -1,4 +1,5 @@
-"""An objective of your own: BLIP's captioning loss beside ITC, ITM and MLM, from images that are encoded once."""
+"""An objective of your own: BLIP's captioning loss beside ITC, ITM and MLM,
+from images that are encoded once."""
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,8 @@ class Captioner(ALBEF):
         self.decoder = Decoder(config, config.image_width)
 
     def caption_logits(self, tokens: Tensor, keep: Tensor, image: Tensor) -> Tensor:
-        """Which word comes next? Every word but [CLS], from those before it and the image: -> (words, v)."""
+        """Which word comes next? Every word but [CLS],
+        from those before it and the image: -> (words, v)."""
         x = self.decoder(tokens[:, :-1], keep[:, :-1], self.decoder.keys_values(image))
         return self.decoder.word_logits(x[keep[:, 1:]])
 
@@ -34,7 +36,8 @@ class CaptionPretrain(Pretrain):
 
     def own_losses(self, batch, image, text, draws, phase) -> dict[str, Tensor]:
         """LM: write each image's caption (Li et al. 2022, section 3.2). The mean over words."""
-        tokens, keep = batch.tokens, batch.keep
+        tokens = batch.tokens
+        keep = batch.keep
         logits = self.student.caption_logits(tokens, keep, image)
         words = keep[:, 1:]
         loss = F.cross_entropy(logits, tokens[:, 1:][words], reduction="sum")
@@ -49,7 +52,8 @@ def new_task(kind=fast_form(CaptionPretrain)) -> CaptionPretrain:
 
 
 def test_the_captioning_loss_equals_one_word_after_the_other():
-    task, batch = new_task(), Batches(CONFIG)(0)
+    task = new_task()
+    batch = Batches(CONFIG)(0)
     losses, _ = task(batch, 0.4, task.draws(0))
     image = task.student.encode_image(batch.image)
     expected = []
@@ -58,7 +62,8 @@ def test_the_captioning_loss_equals_one_word_after_the_other():
         for i in range(1, tokens.shape[1]):
             before = tokens[:, :i]
             keys_values = task.student.decoder.keys_values(image[row:row + 1])
-            x = task.student.decoder(before, torch.ones_like(before, dtype=torch.bool), keys_values)
+            x = task.student.decoder(before, torch.ones_like(before, dtype=torch.bool),
+                                     keys_values)
             log_probability = task.student.decoder.word_logits(x[0, -1]).log_softmax(-1)
             expected.append(-log_probability[tokens[0, i]])
     assert len(expected) == batch.keep[:, 1:].sum()

@@ -1,4 +1,5 @@
-"""vqa: the original's recorded losses, gradients and rankings; a plain decoder at unequal widths; open answers."""
+"""vqa: the original's recorded losses, gradients and rankings;
+a plain decoder at unequal widths; open answers."""
 
 import copy
 import itertools
@@ -32,7 +33,8 @@ from minalbef.tasks.vqa import (
 from minalbef.weights import key_table
 
 ABSENT = (
-    r"image_proj|text_proj|match_head|word_head|temperature"  # the original has none of these here
+    # the original has none of these here
+    r"image_proj|text_proj|match_head|word_head|temperature"
 )
 IDS = SimpleNamespace(pad=0, cls=2, sep=3)
 
@@ -85,30 +87,25 @@ def all_figures(size: str = "small") -> dict[str, float]:
                 model(answers, keep, model.read(batch), batch.keep, rows)
                 for model in (task.student, task.teacher)
             ]
-        grads = {
-            name.removeprefix("albef."): p.grad
-            for name, p in task.student.named_parameters()
-            if p.grad is not None
-        }
-        norms = {
-            name: grad.norm()
-            for name, grad in key_table.write(grads, {}, {}, depth, bert=False).items()
-            if not name.endswith("position_ids") and not name.endswith(tuple(key_table.TIED))
-        }
-        ours = {
+        grads = {}
+        for name, p in task.student.named_parameters():
+            if p.grad is not None:
+                grads[name.removeprefix("albef.")] = p.grad
+        norms = {}
+        for name, grad in key_table.write(grads, {}, {}, depth, bert=False).items():
+            if not name.endswith("position_ids") and not name.endswith(tuple(key_table.TIED)):
+                norms[name] = grad.norm()
+        values = {
             "loss": loss,
             "per_answer_loss": vqa.answer_loss(logits[0], answers, keep, logits[1], alpha),
             "grad_norm_total": torch.stack(list(norms.values())).norm(),
         }
-        result |= {
-            f"{key} {name}": off(value, recorded[key][name], 5e-6, 2e-6)
-            for name, value in ours.items()
-        }
-    theirs = recorded["a04"]["grad_norms"]
-    assert norms.keys() == theirs.keys()
-    result |= {
-        f"gradient of {name}": off(norm, theirs[name], 2e-6, 2e-6) for name, norm in norms.items()
-    }
+        for name, value in values.items():
+            result[f"{key} {name}"] = off(value, recorded[key][name], 5e-6, 2e-6)
+    weights = recorded["a04"]["grad_norms"]
+    assert norms.keys() == weights.keys()
+    for name, norm in norms.items():
+        result[f"gradient of {name}"] = off(norm, weights[name], 2e-6, 2e-6)
 
     with torch.no_grad():
         for model, name, cut in (
@@ -116,10 +113,12 @@ def all_figures(size: str = "small") -> dict[str, float]:
             (task.teacher, "logits_m_shifted", -1),
         ):
             x = model.decoder(answers, keep, model.read(batch), batch.keep, rows)
-            result[name] = off(model.decoder.word_logits(x[:, :cut]), arrays[f"a04/{name}"], 2e-5)
+            result[name] = off(model.decoder.word_logits(x[:, :cut]),
+                               arrays[f"a04/{name}"], 2e-5)
         albef = task.student.albef
         states = albef.fuse(
-            albef.encode_text(batch.tokens, batch.keep), batch.keep, albef.encode_image(batch.image)
+            albef.encode_text(batch.tokens, batch.keep),
+            batch.keep, albef.encode_image(batch.image)
         )
         result["question_states"] = off(states[rows], arrays["a04/question_states"], 2e-5)
 
@@ -134,11 +133,13 @@ def all_figures(size: str = "small") -> dict[str, float]:
                 f"{name} probabilities": off(probability, arrays[f"{name}/topk_probs"], 2e-6),
             }
         once = vqa.rank(model, batch, words, words > 0, 4)[1]
-        words, (first, whole) = arrays["rank/input_ids"].long(), arrays["rank/log_probs"].T
+        words = arrays["rank/input_ids"].long()
+        first, total = arrays["rank/log_probs"].T
         logits = model(
-            words, words > 0, model.read(batch), batch.keep, torch.arange(3).repeat_interleave(4)
+            words, words > 0, model.read(batch),
+            batch.keep, torch.arange(3).repeat_interleave(4)
         )
-        result["likelihoods"] = off(-answer_loss(logits, words, words > 0), whole, 5e-6, 2e-6)
+        result["likelihoods"] = off(-answer_loss(logits, words, words > 0), total, 5e-6, 2e-6)
         logits = model(
             words[:, :2], words[:, :2] > 0, model.read(batch), batch.keep,
             torch.arange(3).repeat_interleave(4),
@@ -146,7 +147,7 @@ def all_figures(size: str = "small") -> dict[str, float]:
         result["first words"] = off(
             -answer_loss(logits, words[:, :2], words[:, :2] > 0), first, 5e-6, 2e-6
         )
-        expected = whole.reshape(3, 4).softmax(1).sort(1, descending=True).values
+        expected = total.reshape(3, 4).softmax(1).sort(1, descending=True).values
         result["the first word counted once"] = off(once, expected, 2e-6)
     return result
 
@@ -160,27 +161,24 @@ def test_the_decoder_starts_from_what_the_original_starts_it_from():
     renamed = json.loads((GOLDEN / "full_checkpoint_key_maps.json").read_text())["VQA.py"][
         "renamed_used"
     ]
-    named = {
-        part: {
-            target.replace("_m.", "."): source.replace("_m.", ".")
-            for target, source in renamed.items()
-            if target.startswith(part)
-        }
-        for part in ("text_decoder.", "text_decoder_m.")
-    }
+    named = {"text_decoder.": {}, "text_decoder_m.": {}}
+    for target, source in renamed.items():
+        for part, sources in named.items():
+            if target.startswith(part):
+                sources[target.replace("_m.", ".")] = source.replace("_m.", ".")
     assert named["text_decoder."] == named["text_decoder_m."]
-    ours = key_table.names(6, bert=True)
-    start = {
-        ours.get(target): ours.get(source) for target, source in named["text_decoder."].items()
-    }
+    names = key_table.names(6, bert=True)
+    start = {}
+    for target, source in named["text_decoder."].items():
+        start[names.get(target)] = names.get(source)
     model = VQAModel(replace(CONFIG, text_depth=6, fusion_depth=6))
     albef = disturb(ALBEF(model.albef.config))
     model.decoder.start(albef)
-    theirs = albef.state_dict()
+    weights = albef.state_dict()
     started = {f"decoder.{key}": value for key, value in model.decoder.state_dict().items()}
     assert started.keys() == start.keys() - {None}  # None: tied weights and position numbers
     for key, value in started.items():
-        assert value.equal(theirs[start[key]])
+        assert value.equal(weights[start[key]])
 
 
 # with unequal widths of image and text
@@ -193,7 +191,8 @@ def task_and_batch(**changes) -> tuple[VQA, VQABatch]:
     disturb(task.student, 0.2)
     disturb(task.teacher, 0.2, seed=8)
     tokens, keep = texts(3, 9, task.config.vocab_size, lengths=[9, 7, 5])
-    answers, answers_keep = texts(6, 5, task.config.vocab_size, seed=1, lengths=[3, 5, 2, 4, 3, 5])
+    answers, answers_keep = texts(6, 5, task.config.vocab_size,
+                                  seed=1, lengths=[3, 5, 2, 4, 3, 5])
     return task, VQABatch(
         torch.randn(3, 3, 24, 24), tokens, keep, torch.arange(3), answers, answers_keep,
         torch.tensor([0.7, 0.3, 0.5, 0.2, 0.5, 0.3]), torch.tensor([2, 1, 3]),
@@ -202,7 +201,7 @@ def task_and_batch(**changes) -> tuple[VQA, VQABatch]:
 
 def test_unequal_shares_of_two_processes_average_to_the_whole(monkeypatch):
     task, batch = task_and_batch()
-    whole = task(batch, 0.4)[0]["answer"]
+    total = task(batch, 0.4)[0]["answer"]
 
     def cut(questions: slice, answers: slice) -> VQABatch:
         return VQABatch(
@@ -217,7 +216,7 @@ def test_unequal_shares_of_two_processes_average_to_the_whole(monkeypatch):
         task(part, 0.4)[0]["answer"]
         for part in (cut(slice(0, 1), slice(0, 2)), cut(slice(1, 3), slice(2, 6)))
     ]
-    assert_close(sum(shares) / 2, whole, atol=1e-5, rtol=1e-5)
+    assert_close(sum(shares) / 2, total, atol=1e-5, rtol=1e-5)
 
 
 # answers
@@ -236,7 +235,7 @@ def test_enough_beams_find_the_likeliest_of_all_answers():
     cut = [
         [IDS.cls, *words] for words in itertools.product((1, 2, 4, 5, 6, 7), repeat=3)
     ]  # cut at four words
-    tokens = torch.tensor([one + [IDS.pad] * (4 - len(one)) for one in ended + cut])
+    tokens = torch.tensor([ids + [IDS.pad] * (4 - len(ids)) for ids in ended + cut])
     for row in range(3):
         keep = tokens > 0
         plain = -answer_loss(
@@ -278,11 +277,12 @@ def test_answers_end_in_sep_and_keep_their_punctuation(tmp_path):
 def test_an_evaluation_compares_normal_forms_only_where_annotators_differ(monkeypatch):
     """Chance too: listed are "2" and "two", both right where nine say "two" and one "2"."""
     written = ["The dog.", "The dog.", "two", "2", "2"]
-    monkeypatch.setattr(vqa, "answer_questions", lambda *some: written)
-    said = [
-        ("dog",) * 10, ("dog",) * 9 + ("cat",), ("two",) * 10, ("two",) * 9 + ("2",), ("cow",) * 10,
+    monkeypatch.setattr(vqa, "answer_questions", lambda *args: written)
+    answers = [
+        ("dog",) * 10, ("dog",) * 9 + ("cat",),
+        ("two",) * 10, ("two",) * 9 + ("2",), ("cow",) * 10,
     ]
-    records = [VQARecord(None, "what?", words, i) for i, words in enumerate(said)]
+    records = [VQARecord(None, "what?", words, i) for i, words in enumerate(answers)]
     samples, more = vqa.evaluate_vqa(None, None, records, How(answers=["2", "two", "dog"]))
     assert samples["accuracy"].tolist() == pytest.approx([0, 1, 1, 1, 0])
     assert more["chance"]["accuracy"] == pytest.approx((1 + 1 + 1 + 2 + 0) / 3 / 5)
@@ -293,7 +293,8 @@ def test_records_become_a_batch_with_weighted_answers(tmp_path):
     picture = Image.new("RGB", (20, 30), "red")
     records = [
         VQARecord(
-            picture, "Is the man on a surf-board?", ("yes",) * 6 + ("no",) * 3 + ("the man",), 31
+            picture, "Is the man on a surf-board?",
+            ("yes",) * 6 + ("no",) * 3 + ("the man",), 31
         ),
         VQARecord(picture, "two?", ("two",), 7, trust=0.5),
     ]
@@ -305,7 +306,8 @@ def test_records_become_a_batch_with_weighted_answers(tmp_path):
     assert batch.image.shape == (2, 3, 24, 24)
     assert batch.ids.tolist() == [31, 7]
     assert batch.counts.tolist() == [3, 1]
-    assert batch.answers.tolist() == [[2, 14, 3, 0], [2, 15, 3, 0], [2, 13, 6, 3], [2, 16, 3, 0]]
+    assert batch.answers.tolist() == [[2, 14, 3, 0], [2, 15, 3, 0],
+                                      [2, 13, 6, 3], [2, 16, 3, 0]]
     assert_close(batch.weights, torch.tensor([0.6, 0.3, 0.1, 0.5]))
     assert batch.to("cpu").answers.equal(batch.answers)
     with pytest.raises(ValueError, match="question 7, 'two\\?', has no answer"):

@@ -1,4 +1,5 @@
-"""names: every key of the original's, small with real numbers and at full size, is understood and written back."""
+"""names: every key of the original's, small with real numbers and at full size,
+is understood and written back."""
 
 import pytest
 import torch
@@ -18,10 +19,10 @@ SMALL = {
 
 
 def round_trip(state: dict, head: str = "cls_head") -> dict:
-    read = key_table.read(state)
-    assert not read.unknown and read.ours.keys() == state.keys()
+    parts = key_table.read(state)
+    assert not parts.unknown and parts.ours.keys() == state.keys()
     return key_table.write(
-        read.student, read.teacher, read.queue, read.fusion_from, read.bert, head
+        parts.student, parts.teacher, parts.queue, parts.fusion_from, parts.bert, head
     )
 
 
@@ -41,7 +42,7 @@ def test_full_checkpoints_come_back_the_same(task):
 
 
 @pytest.mark.parametrize(
-    "theirs, ours",
+    "key, name",
     [
         (
             "text_encoder.bert.encoder.layer.5.attention.self.key.weight",
@@ -65,15 +66,16 @@ def test_full_checkpoints_come_back_the_same(task):
         ("ta_head.weight", "head.weight"),
     ],
 )
-def test_names_mean_what_they_should(theirs, ours):
-    bert = ".bert." in theirs
-    head = "ta_head" if theirs.startswith("ta_head") else "cls_head"
-    assert key_table.names(6, bert, head)[theirs] == ours
+def test_names_mean_what_they_should(key, name):
+    bert = ".bert." in key
+    head = "ta_head" if key.startswith("ta_head") else "cls_head"
+    assert key_table.names(6, bert, head)[key] == name
 
 
 @pytest.mark.parametrize(
     "name",
-    ["image_encoder.patch_embed.down.0.0.weight", "fusion.layers.0.gate.weight", "extra.weight"],
+    ["image_encoder.patch_embed.down.0.0.weight",
+     "fusion.layers.0.gate.weight", "extra.weight"],
 )
 def test_a_weight_that_the_original_lacks_is_not_written(name):
     with pytest.raises(ValueError, match=f"{name}: the original has no such weight"):
@@ -103,14 +105,14 @@ def test_a_tied_weight_that_differs_is_refused():
 
 def test_our_model_has_the_weights_of_the_pretraining_file_and_no_others():
     with torch.device("meta"):
-        ours = ALBEF(preset("paper-4m")).state_dict()
-    theirs = key_table.read(
+        weights = ALBEF(preset("paper-4m")).state_dict()
+    checkpoint = key_table.read(
         {
             key: torch.empty(shape, device="meta")
             for key, shape in PRETRAINING.items()
             if "cls.predictions.decoder" not in key
         }
     )
-    assert {name: value.shape for name, value in theirs.student.items()} == {
-        name: value.shape for name, value in ours.items()
+    assert {name: value.shape for name, value in checkpoint.student.items()} == {
+        name: value.shape for name, value in weights.items()
     }

@@ -1,4 +1,5 @@
-"""original: checkpoints load strictly and whole, from files that execute nothing, or an error names the keys."""
+"""original: checkpoints load strictly and whole, from files that execute nothing,
+or an error names the keys."""
 
 import warnings
 
@@ -31,7 +32,8 @@ from original_keys import SCRIPTS, full_state
 
 @pytest.fixture(scope="module")
 def unequal() -> dict[str, torch.Tensor]:
-    """A pretraining file of widths 32 and 48, of other MLPs, depths and tables than the golden ones."""
+    """A pretraining file of widths 32 and 48, of other MLPs,
+    depths and tables than the golden ones."""
     task = pretrain(small(**UNEQUAL))
     return as_file(task)
 
@@ -52,7 +54,8 @@ def test_every_form_of_file_gives_the_same_weights(unequal, tmp_path, form):
         "optimizer": optimizer.state_dict(),
         "epoch": 29,
         "lr_scheduler": {
-            "base_values": [1e-4], "t_initial": 30, "noise_range_t": None, "update_groups": True,
+            "base_values": [1e-4], "t_initial": 30,
+            "noise_range_t": None, "update_groups": True,
         },
         "config": {
             "train_file": ["a.json"],
@@ -163,8 +166,8 @@ def test_what_was_written_is_computed_again(unequal):
 
     model = load_original(unequal, **HEADS)
     assert not model.training
-    for ours, theirs in zip(compute(model), compute(task.student.eval())):
-        assert_close(ours, theirs, atol=0, rtol=0)
+    for value, expected in zip(compute(model), compute(task.student.eval())):
+        assert_close(value, expected, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -178,9 +181,9 @@ def test_every_key_of_a_full_file_is_accounted_for(task):
         opened = read_original(state)
         report = fill(model, opened)
         teacher = fill(model, opened, teacher=True)
-    for one in (report, teacher):
-        assert set(one.loaded) | set(one.unexpected) == set(state)
-        assert not set(one.loaded) & set(one.unexpected)
+    for result in (report, teacher):
+        assert set(result.loaded) | set(result.unexpected) == set(state)
+        assert not set(result.loaded) & set(result.unexpected)
     assert {name.partition(".")[0] for name in report.absent} == set(TABLE[task].lacks)
     assert {name.partition(".")[0] for name in teacher.absent} == set(TABLE[task].lacks) | set(
         key_table.UNTAUGHT
@@ -260,7 +263,8 @@ def test_pretraining_goes_on_with_teacher_and_queue():
     assert (ids < 0).all() and task.queue.pointer == 12
     image = torch.randn(4, 3, 32, 32)
     tokens, keep = texts(4, 9)
-    losses, carry = task(PretrainBatch(image, tokens, keep, torch.arange(4)), 0.4, task.draws(5))
+    losses, carry = task(PretrainBatch(image, tokens, keep, torch.arange(4)),
+                         0.4, task.draws(5))
     sum(losses.values()).backward()
     task.after_step(carry)
     assert set(losses) == {"itc", "itm", "mlm"}

@@ -1,4 +1,5 @@
-"""pretrained: ViT and BERT weights compute what they do in timm and transformers; what is not loaded is named."""
+"""pretrained: ViT and BERT weights compute what they do in timm and transformers;
+what is not loaded is named."""
 
 from pathlib import Path
 
@@ -70,16 +71,16 @@ def our_albef(**changes) -> ALBEF:
 @pytest.mark.parametrize("form", ["state dict", "file.pth", "file.safetensors"])
 @torch.no_grad()
 def test_a_vit_computes_what_timms_does(tmp_path, form):
-    theirs = timm_vit()
-    ours = our_vit()
-    source = theirs.state_dict()
+    reference = timm_vit()
+    model = our_vit()
+    source = reference.state_dict()
     if form == "file.pth":  # DeiT's files have it under "model"
         torch.save({"model": source}, tmp_path / form)
     elif form != "state dict":
         save_file(source, tmp_path / form)
-    report = load_vit(ours, source if form == "state dict" else tmp_path / form)
+    report = load_vit(model, source if form == "state dict" else tmp_path / form)
     image = torch.randn(2, 3, 24, 24)
-    assert_close(ours(image), theirs.forward_features(image), atol=1e-5, rtol=1e-5)
+    assert_close(model(image), reference.forward_features(image), atol=1e-5, rtol=1e-5)
     assert set(report.unexpected) == {"head.weight", "head.bias"}
     assert not report.absent
     assert not report.resized
@@ -116,15 +117,20 @@ def test_of_a_run_the_image_encoder_is_taken():
 
 
 def compare(
-    ours: ALBEF, theirs: BertModel, tokens: torch.Tensor, keep: torch.Tensor, atol: float = 1e-5
+    model: ALBEF, reference: BertModel, tokens: torch.Tensor,
+    keep: torch.Tensor, atol: float = 1e-5
 ):
-    """Text tokens as a whole; of every fusion layer, what comes before and after cross-attention, which BERT lacks."""
-    below = len(ours.text_encoder.layers)
-    hidden = theirs(tokens, attention_mask=keep.long(), output_hidden_states=True).hidden_states
-    assert_close(ours.encode_text(tokens, keep)[keep], hidden[below][keep], atol=atol, rtol=1e-5)
-    assert len(theirs.encoder.layer) == below + len(ours.fusion.layers)
+    """Text tokens as a whole; of every fusion layer,
+    what comes before and after cross-attention, which BERT lacks."""
+    below = len(model.text_encoder.layers)
+    hidden = reference(tokens, attention_mask=keep.long(),
+                       output_hidden_states=True).hidden_states
+    assert_close(model.encode_text(tokens, keep)[keep],
+                 hidden[below][keep], atol=atol, rtol=1e-5)
+    assert len(reference.encoder.layer) == below + len(model.fusion.layers)
     for layer, bert_layer, x, y in zip(
-        ours.fusion.layers, theirs.encoder.layer[below:], hidden[below:], hidden[below + 1 :]
+        model.fusion.layers, reference.encoder.layer[below:],
+        hidden[below:], hidden[below + 1 :]
     ):
         x = layer.norm1(x + layer.attn(x, keep=keep))
         assert_close(layer.norm2(x + layer.mlp(x))[keep], y[keep], atol=atol, rtol=1e-5)
@@ -139,10 +145,11 @@ def compare(
 )
 @torch.no_grad()
 def test_bert_computes_what_transformers_does(tmp_path, kind, old_names, form):
-    theirs = bert(kind)
-    ours = our_albef()
-    fresh = {name: value.clone() for name, value in ours.state_dict().items() if "cross" in name}
-    source = {key: value.clone() for key, value in theirs.state_dict().items()}
+    reference = bert(kind)
+    model = our_albef()
+    fresh = {name: value.clone()
+             for name, value in model.state_dict().items() if "cross" in name}
+    source = {key: value.clone() for key, value in reference.state_dict().items()}
     if old_names:
         source = {
             key.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
@@ -150,27 +157,28 @@ def test_bert_computes_what_transformers_does(tmp_path, kind, old_names, form):
             ): value
             for key, value in source.items()
         }
-        source["bert." * (kind is not BertModel) + "embeddings.position_ids"] = torch.arange(12)[
+        source["bert." * (kind is not BertModel)
+               + "embeddings.position_ids"] = torch.arange(12)[
             None
         ]
     if form.endswith("safetensors"):
         save_file(source, tmp_path / form)
     elif form.endswith("bin"):
         torch.save(source, tmp_path / form)
-    report = load_bert(ours, source if form == "state dict" else tmp_path / form)
+    report = load_bert(model, source if form == "state dict" else tmp_path / form)
     tokens, keep = texts(3, 9)
-    compare(ours, theirs if kind is BertModel else theirs.bert, tokens, keep)
+    compare(model, reference if kind is BertModel else reference.bert, tokens, keep)
     assert set(report.loaded) | set(report.unexpected) == set(source)
     assert {name for name in report.absent if "cross" in name} == set(fresh)
     for name, value in fresh.items():
-        assert ours.state_dict()[name].equal(value), "cross-attention keeps its start"
+        assert model.state_dict()[name].equal(value), "cross-attention keeps its start"
     headless = kind is BertModel
     assert any(name.startswith("word_head.") for name in report.absent) == headless
     for key in report.unexpected:
         assert "pooler" in key or "seq_relationship" in key
     if not headless:
         x = torch.randn(2, 5, 48)
-        assert_close(ours.word_logits(x), theirs.cls.predictions(x), atol=1e-5, rtol=1e-5)
+        assert_close(model.word_logits(x), reference.cls.predictions(x), atol=1e-5, rtol=1e-5)
 
 
 # names on the hub
