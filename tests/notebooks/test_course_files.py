@@ -257,11 +257,11 @@ def test_late_days_are_days_begun(stamp, days):
 def test_a_copy_with_other_names_and_comments_leads_the_similarity_report():
     cells = course.read(ASSIGNMENTS / "a2_alignment")
     answers = {name: course.find(cells, "answer", name).source for name in course.answers(cells)}
-    others = [next(iter(course.variants(cells, name)[1].values())) for name in answers]
+    variants = [next(iter(course.variants(cells, name)[1].values())) for name in answers]
     release = "\n".join(course.blank(source) for source in answers.values())
-    own = "\n".join(answers.values())
-    copy = re.sub(r"\bkeys\b", "kk", own).replace("\n    ", "\n    # mine\n    ")
-    pairs = report.pairs({"ada": own, "ben": copy, "cem": "\n".join(others)}, release)
+    answer = "\n".join(answers.values())
+    copy = re.sub(r"\bkeys\b", "kk", answer).replace("\n    ", "\n    # mine\n    ")
+    pairs = report.pairs({"ada": answer, "ben": copy, "cem": "\n".join(variants)}, release)
     assert pairs[0][:2] == ("ada", "ben") and pairs[0][2] > 0.9
     for _, _, share, _ in pairs[1:]:
         assert share < 0.6

@@ -93,8 +93,8 @@ def test_links_lead_somewhere_and_to_the_neighbours(notebook):
         if not re.match(r"https?:|mailto:|#|attachment:|data:", link):
             assert (notebook.parent / link.split("#")[0]).exists(), link
     place = NOTEBOOKS.index(notebook)
-    for other in NOTEBOOKS[max(0, place - 1) : place + 2]:
-        assert other == notebook or other.name in text
+    for neighbour in NOTEBOOKS[max(0, place - 1) : place + 2]:
+        assert neighbour == notebook or neighbour.name in text
 
 
 @every_chapter
