@@ -43,19 +43,21 @@ def test_a_cell_is_full_unless_its_object_is_missing(vendor):
 def test_objects_follow_from_their_source(make_artwork):
     objects = make_artwork.read_objects((FOLDER / "objects.txt").read_text())
     keys = ("name", "plural", "article")
-    assert [{key: obj[key] for key in keys} for obj in objects] == [
-        {key: obj[key] for key in keys} for obj in ABOUT["objects"]
-    ]
+    for drawing, expected in zip(objects, ABOUT["objects"], strict=True):
+        for key in keys:
+            assert drawing[key] == expected[key]
 
 
 def test_plurals_articles_and_unknown_keys(make_artwork):
     objects = make_artwork.read_objects(
         "strawberry\nmonkey\nfox\nold key\nmouse: mouse-face plural=mice drop=noto,fluent"
     )
-    assert [f"{obj['article']} {obj['name']}, {obj['plural']}" for obj in objects] == [
+    lines = [
         "a strawberry, strawberries", "a monkey, monkeys", "a fox, foxes", "an old key, old keys",
         "a mouse, mice",
     ]
+    for obj, line in zip(objects, lines, strict=True):
+        assert f"{obj['article']} {obj['name']}, {obj['plural']}" == line
     assert objects[-1]["icon"] == "mouse-face"
     assert objects[-1]["drop"] == ["noto", "fluent"]
     with pytest.raises(ValueError, match="fxemjoi"):

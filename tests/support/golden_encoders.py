@@ -55,17 +55,23 @@ def encoders() -> dict[str, float]:
         name = f"pos_embed_{grid}x{grid}"
         resized = vision.resize_positions(arrays["pos_embed_src"], grid)
         differences[name] = off(resized, arrays[name], 1e-6)
+    return differences | probe(model, arrays, pixels, tokens, keep)
+
+
+def probe(model: ALBEF, arrays: dict, pixels, tokens, keep) -> dict[str, float]:
+    """The same of faint inputs: then a norm's epsilon is not small against the variance."""
     images = model.image_encoder
     words = model.text_encoder.embeddings
     faint = [images.cls_token, images.pos_embed, images.patch_embed.proj.bias]
     faint += [words.word_embed.weight, words.pos_embed.weight, words.type_embed.weight]
-    for parameter in faint:  # then a norm's epsilon is not small against the variance
+    for parameter in faint:
         parameter *= 1e-3
     probes = {
         "vit_tokens": model.encode_image(pixels * 1e-3),
         "bert_embeddings": words(tokens),
         "text_tokens": model.encode_text(tokens, keep),
     }
+    differences = {}
     for name, value in probes.items():
         differences[f"eps_probe_{name}"] = off(value, arrays[f"eps_probe_{name}"], TOKENS)
     return differences
