@@ -1,5 +1,7 @@
 """contrasts: minimal pairs at an edge, in a line, alone, of a colour, in another order of words."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from emojiscenes.contrasts import CONTRASTS
@@ -9,9 +11,10 @@ from emojiscenes.scenes import Scenes
 from emojiscenes.stream import Stream
 
 
-def pairs(kind: str, count: int = 60) -> list[tuple]:
+def pairs(kind: str, count: int = 60) -> Iterator[tuple]:
     scenes = Scenes("train", seed=3, siblings=1.0, objects=50, kinds=(kind,))
-    return [(scenes.draw(2 * i), scenes.draw(2 * i + 1)) for i in range(count)]
+    for i in range(count):
+        yield scenes.draw(2 * i), scenes.draw(2 * i + 1)
 
 
 @pytest.mark.parametrize("kind", CONTRASTS)

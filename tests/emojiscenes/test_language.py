@@ -91,8 +91,9 @@ NOUNS = list(
 PLAIN = [noun for noun in NOUNS if noun.place is None]
 ATOMS = list(map(There, NOUNS))
 ATOMS += itertools.starmap(Count, itertools.product(PLAIN, range(3)))
-for _a, _b in itertools.product(PLAIN[:2] + NOUNS[1:2], (APPLE, PLAIN[3], PLAIN[5])):
-    ATOMS += [Relation(_a, kind, _b) for kind in RELATIONS]
+PAIRS = itertools.product(PLAIN[:2] + NOUNS[1:2], (APPLE, PLAIN[3], PLAIN[5]), RELATIONS)
+for _first, _second, _kind in PAIRS:
+    ATOMS.append(Relation(_first, _kind, _second))
 
 
 def random_things(chance):
