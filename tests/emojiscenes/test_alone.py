@@ -14,16 +14,17 @@ from emojiscenes.scenes import Scenes
 from emojiscenes.staging import largest_box, random_box
 
 WORLD = Path(emojiscenes.__file__).parent
-BLOCK = "import sys; sys.modules.update(dict.fromkeys(('torch', 'minalbef')));"  # importing them then fails
+# importing them then fails
+BLOCK = "import sys; sys.modules.update(dict.fromkeys(('torch', 'minalbef')));"
 
 
 def run(code: str) -> str:
     """What a fresh Python that finds neither torch nor minalbef prints."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", BLOCK + code], cwd=WORLD.parent, text=True, capture_output=True
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-2000:]
+    return process.stdout
 
 
 def test_it_draws_a_scene_without_torch():
@@ -34,7 +35,7 @@ def test_it_draws_a_scene_without_torch():
 
 
 def test_scenes_and_problems_are_the_same_for_ever():
-    """Their text and truth; not their pixels, which pillow may round otherwise in another version."""
+    """Their text and truth; not their pixels, which another pillow may round otherwise."""
     digest = hashlib.sha256()
     for split in ("train", "validation", "test"):
         for settings in ({}, {"siblings": 0.6, "restyle": 0.25, "objects": 50}):

@@ -24,12 +24,16 @@ APPLE = Noun("apple")
 
 
 def scene(*things, background="red", curtain=None):
-    return Scene(tuple(Object(*thing, vendor="noto") for thing in things), background, curtain)
+    objects = tuple(Object(*thing, vendor="noto") for thing in things)
+    return Scene(objects, background, curtain)
 
 
 # truth, against another, slower implementation
 def slowly(form, things, background):
-    """Three-valued truth of a scene in full sight, as numbers: 0 false, 1 unknown, 2 true. Written from the rules."""
+    """Three-valued truth of a scene in full sight, written from the rules.
+
+    0 is false, 1 unknown, 2 true.
+    """
 
     def band(value, true, false):  # true at one end, false at the other
         if (value - true) * (true - false) >= 0:
@@ -44,15 +48,17 @@ def slowly(form, things, background):
     def place(thing, words):
         low = {"left": thing.x, "right": 1 - thing.x, "top": thing.y, "bottom": 1 - thing.y}
         if words == "middle":
-            return min(band(abs(v - 0.5), 0.07, 0.11) for v in (thing.x, thing.y))
-        return min([2, *(band(low[word], 0.39, 0.43) for word in (words or "").split())])
+            from_middle = max(abs(thing.x - 0.5), abs(thing.y - 0.5))
+            return band(from_middle, 0.07, 0.11)
+        farthest = max((low[word] for word in (words or "").split()), default=0.0)
+        return band(farthest, 0.39, 0.43)
 
     def noun(thing, noun):
         return min(2 * (thing.name == noun.name), size(thing, noun.size), place(thing, noun.place))
 
     match form:
         case There():
-            return max([0, *(noun(thing, form.noun) for thing in things)])
+            return max((noun(thing, form.noun) for thing in things), default=0)
         case Count():
             options = [{2: (1,), 1: (0, 1), 0: (0,)}[noun(thing, form.noun)] for thing in things]
             hits = {sum(each) == form.n for each in itertools.product(*options)}
@@ -83,10 +89,11 @@ NOUNS = list(
     itertools.starmap(Noun, itertools.product(("apple", "cat"), (None, "small", "big"), PLACED))
 )
 PLAIN = [noun for noun in NOUNS if noun.place is None]
-ATOMS = [There(noun) for noun in NOUNS]
-ATOMS += [Count(noun, n) for noun, n in itertools.product(PLAIN, range(3))]
-for _a, _b in itertools.product(PLAIN[:2] + NOUNS[1:2], (APPLE, PLAIN[3], PLAIN[5])):
-    ATOMS += [Relation(_a, kind, _b) for kind in RELATIONS]
+ATOMS = list(map(There, NOUNS))
+ATOMS += itertools.starmap(Count, itertools.product(PLAIN, range(3)))
+PAIRS = itertools.product(PLAIN[:2] + NOUNS[1:2], (APPLE, PLAIN[3], PLAIN[5]), RELATIONS)
+for _first, _second, _kind in PAIRS:
+    ATOMS.append(Relation(_first, _kind, _second))
 
 
 def random_things(chance):
@@ -130,7 +137,7 @@ def completions(curtain):
         for x, y in itertools.product(spots(x0, x1, size), spots(y0, y1, size)):
             single.append(Object(name, x, y, size, "noto"))
     pairs = itertools.combinations_with_replacement(single, 2)
-    return [(), *((thing,) for thing in single), *pairs]
+    return [(), *zip(single), *pairs]
 
 
 @pytest.mark.parametrize("curtain", [(0.55, 0.0, 1.0, 0.7), (0.3, 0.3, 0.6, 0.6)])
@@ -160,7 +167,9 @@ def test_english_by_hand():
     assert (
         phrase(Noun("cat", None, "bottom right"), 1, corner=False) == "one cat at the bottom right"
     )
-    assert [phrase(Noun("cat", None, place)) for place in ("left", "top", "middle")] == [
-        "a cat on the left", "a cat at the top", "a cat in the middle",
-    ]
+    places = {
+        "left": "a cat on the left", "top": "a cat at the top", "middle": "a cat in the middle",
+    }
+    for place, text in places.items():
+        assert phrase(Noun("cat", None, place)) == text
     assert words("zebra") == ("a", "zebras") and words("emu") == ("an", "emus")

@@ -152,10 +152,9 @@ def test_names_of_browsers_and_nested_folders_are_accepted_and_bad_files_are_nam
     assert problems.keys() == rules.keys()
     for student, rule in rules.items():
         assert rule in problems[student]
-    accepted = {
-        path.parent.parent.name: path.read_text()[:99]
-        for path in (tmp_path / "submitted").glob("*/*/a2_alignment.ipynb")
-    }
+    accepted = {}
+    for path in (tmp_path / "submitted").glob("*/*/a2_alignment.ipynb"):
+        accepted[path.parent.parent.name] = path.read_text()[:99]
     assert accepted.keys() == {"ada", "ben", "nat"} and "x = 4" in accepted["nat"]
     assert (tmp_path / "nobodys.ipynb").read_text() == "{}"
     assert (tmp_path / "unreadable" / "cem" / "a2_alignment" / "a2_alignment.ipynb").exists()
@@ -195,11 +194,11 @@ def test_the_table_of_grades_has_both_platforms_columns_late_days_and_what_went_
 def parts_of(html: str) -> list[tuple[str, str, str]]:
     """(tag, attribute, value) of a page; an attribute or two of a tag that has none are empty."""
     tags = bs4.BeautifulSoup(html, "html.parser").find_all(True)
-    return [
-        (tag.name, name, str(value))
-        for tag in tags
-        for name, value in (tag.attrs or {"": ""}).items()
-    ]
+    parts = []
+    for tag in tags:
+        for name, value in (tag.attrs or {"": ""}).items():
+            parts.append((tag.name, name, str(value)))
+    return parts
 
 
 @pytest.mark.parametrize("where", ["in the notebook", "on the page"])
@@ -208,17 +207,17 @@ def test_of_a_written_answer_nothing_runs_or_loads_and_what_is_honest_stays(wher
     filters = pytest.importorskip("nbconvert.filters")
     import apart_pages
 
-    source = course.read(ASSIGNMENTS / "a1_encoders")
-    cells = [replace(cell, source=as_released(cell)) for cell in source]
+    cells = []
+    for cell in course.read(ASSIGNMENTS / "a1_encoders"):
+        cells.append(replace(cell, source=as_released(cell)))
     release = course.notebook(cells)
     rebuilt = apart_rebuild.rebuilt(release, hostile(json.loads(nbformat.writes(release))))
     # an answer that was cleaned is not taken for a changed one
     assert apart_rebuild.rebuilt(release, rebuilt) == rebuilt
     assert rebuilt.metadata == release.metadata
     assert not any(cell.get("outputs") for cell in rebuilt.cells)
-    assert [(cell.metadata, cell.id) for cell in rebuilt.cells] == [
-        (cell.metadata, cell.id) for cell in release.cells
-    ]
+    for cell, source in zip(rebuilt.cells, release.cells, strict=True):
+        assert (cell.metadata, cell.id) == (source.metadata, source.id)
     written = next(cell.source for cell in rebuilt.cells if "written-" in str(cell.metadata))
 
     def page(source: str) -> str:
@@ -256,12 +255,17 @@ def test_late_days_are_days_begun(stamp, days):
 
 def test_a_copy_with_other_names_and_comments_leads_the_similarity_report():
     cells = course.read(ASSIGNMENTS / "a2_alignment")
-    answers = {name: course.find(cells, "answer", name).source for name in course.answers(cells)}
-    others = [next(iter(course.variants(cells, name)[1].values())) for name in answers]
-    release = "\n".join(course.blank(source) for source in answers.values())
-    own = "\n".join(answers.values())
-    copy = re.sub(r"\bkeys\b", "kk", own).replace("\n    ", "\n    # mine\n    ")
-    pairs = report.pairs({"ada": own, "ben": copy, "cem": "\n".join(others)}, release)
+    answers = []
+    blanks = []
+    variants = []
+    for name in course.answers(cells):
+        answers.append(course.find(cells, "answer", name).source)
+        blanks.append(course.blank(answers[-1]))
+        variants.append(next(iter(course.variants(cells, name)[1].values())))
+    release = "\n".join(blanks)
+    answer = "\n".join(answers)
+    copy = re.sub(r"\bkeys\b", "kk", answer).replace("\n    ", "\n    # mine\n    ")
+    pairs = report.pairs({"ada": answer, "ben": copy, "cem": "\n".join(variants)}, release)
     assert pairs[0][:2] == ("ada", "ben") and pairs[0][2] > 0.9
     for _, _, share, _ in pairs[1:]:
         assert share < 0.6

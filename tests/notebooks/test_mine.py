@@ -66,12 +66,12 @@ def losses_of(folder: Path) -> list[dict[str, float]]:
 
 
 def test_an_albef_of_own_parts_learns_step_by_step_as_the_packages(mine, tmp_path):
-    own = losses_of(mine)
+    rows = losses_of(mine)
     package = losses_of(tmp_path / "none")
-    assert {"itc", "itm", "siblings", "mlm"} <= own[-1].keys()
-    for row, expected in zip(own, package, strict=True):
+    assert {"itc", "itm", "siblings", "mlm"} <= rows[-1].keys()
+    for row, expected in zip(rows, package, strict=True):
         assert row == pytest.approx(expected, rel=1e-2)
-    masked = [row["mlm"] for row in own if "mlm" in row]
+    masked = [row["mlm"] for row in rows if "mlm" in row]
     assert sum(masked[-5:]) < 0.9 * sum(masked[:5]), "nothing was learnt, in either"
 
 

@@ -75,7 +75,7 @@ def prepare(chapter: str, name: str, source: str) -> dict:
 
 def needed_by(source: str, above: list[str], parts: Sequence[str] = ()) -> dict:
     """The names that a cell needs from the cells above it; cells that hold one of `parts` run whole."""
-    whole = [cell for cell in above if any(part in cell for part in parts)]
+    entire = [cell for cell in above if any(part in cell for part in parts)]
     statements = []
     for cell in above:
         statements += parse(cell)
@@ -83,7 +83,7 @@ def needed_by(source: str, above: list[str], parts: Sequence[str] = ()) -> dict:
         i for i, node in enumerate(statements) if isinstance(node, ast.Import | ast.ImportFrom)
     }
     names = names_in(parse(source))
-    for cell in whole:
+    for cell in entire:
         names |= names_in(parse(cell))
     while True:
         more = {i for i, node in enumerate(statements) if defined_by(node) & names} - needed
@@ -92,7 +92,7 @@ def needed_by(source: str, above: list[str], parts: Sequence[str] = ()) -> dict:
         needed |= more
         names |= names_in([statements[i] for i in more])
     parts_to_run = [ast.unparse(statements[i]) for i in sorted(needed)]
-    return dict(run_once("\n".join(parts_to_run + whole)))
+    return dict(run_once("\n".join(parts_to_run + entire)))
 
 
 @lru_cache(maxsize=16)

@@ -43,12 +43,12 @@ def train(run: Path, *data: Path, changes: tuple[str, ...] = ("vocab_size=48",))
 
 def stop_at(monkeypatch, step: int) -> None:
     """Ctrl-C while this step's batch is read."""
-    read = RecordBatches.__call__
+    read_batch = RecordBatches.__call__
 
     def call(batches, i):
         if i == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        return read(batches, i)
+        return read_batch(batches, i)
 
     monkeypatch.setattr(RecordBatches, "__call__", call)
 

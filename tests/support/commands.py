@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
 
 def call(*words: str | Path, folder: Path | None = None) -> Outcome:
     """`minalbef WORDS`, in a folder. An error that isn't explained to the user, a traceback, is raised."""
-    said = io.StringIO()
+    output = io.StringIO()
     root = logging.getLogger()
     handlers = root.handlers[:]
     root.handlers.clear()  # so that the command's own handler writes to our stream
@@ -34,8 +34,8 @@ def call(*words: str | Path, folder: Path | None = None) -> Outcome:
     try:
         os.chdir(folder or before)
         with (
-            redirect_stdout(said),
-            redirect_stderr(said),
+            redirect_stdout(output),
+            redirect_stderr(output),
             mock.patch.object(sys, "argv", ["minalbef", *map(str, words)]),
         ):
             main()
@@ -44,4 +44,4 @@ def call(*words: str | Path, folder: Path | None = None) -> Outcome:
     finally:
         os.chdir(before)
         root.handlers[:] = handlers
-    return Outcome(status, said.getvalue())
+    return Outcome(status, output.getvalue())

@@ -1,4 +1,4 @@
-"""The golden files' weights and inputs, made anew by their rule: from names and shapes alone, with numpy.
+"""The golden files' weights and inputs, made anew by their rule: from names and shapes, with numpy.
 
 And how far a figure of ours is from one of theirs.
 """
@@ -17,10 +17,14 @@ SEED = 20210716
 
 
 def figures(name: str) -> dict:
-    """A file of recorded figures, by name: those of its .json, and under "arrays" those of its .npz."""
-    arrays = GOLDEN / f"{name}.npz"
-    loaded = {key: torch.from_numpy(value) for key, value in np.load(arrays).items()} if arrays.exists() else {}
-    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8")) | {"arrays": loaded}
+    """A file of recorded figures: those of its .json, and under "arrays" those of its .npz."""
+    path = GOLDEN / f"{name}.npz"
+    arrays = {}
+    if path.exists():
+        for key, value in np.load(path).items():
+            arrays[key] = torch.from_numpy(value)
+    text = (GOLDEN / f"{name}.json").read_text(encoding="utf-8")
+    return json.loads(text) | {"arrays": arrays}
 
 
 def chance(name: str) -> np.random.Generator:
@@ -35,7 +39,10 @@ def weight(name: str, shape: list[int]) -> torch.Tensor:
     """The value of one of the original's parameters or buffers."""
     def base(name: str) -> np.ndarray:
         z = chance(name).standard_normal(shape)
-        return 0.15 * z if len(shape) != 1 else 1 + 0.1 * z if name.endswith(".weight") else 0.1 * z
+        if len(shape) != 1:
+            return 0.15 * z
+        return 1 + 0.1 * z if name.endswith(".weight") else 0.1 * z
+
     if name == "temp":
         value = np.float64(0.07)
     elif name in ("image_queue", "text_queue"):
@@ -49,9 +56,10 @@ def weight(name: str, shape: list[int]) -> torch.Tensor:
 
 
 def original_state(recorded: list) -> dict[str, torch.Tensor]:
-    """A state dict of the original's from a golden file's `state_keys`: (key, shape) or (key, shape, repeated key).
+    """A state dict of the original's from a golden file's `state_keys`.
 
-    position_ids count up; queue_ptr and idx_queue are left out, since the rule does not give them.
+    Each is (key, shape) or (key, shape, repeated key). position_ids count up; queue_ptr and
+    idx_queue are left out, since the rule does not give them.
     """
     state: dict[str, torch.Tensor] = {}
     for key, shape, *once in recorded:
@@ -63,24 +71,31 @@ def original_state(recorded: list) -> dict[str, torch.Tensor]:
 
 
 def fill(module: nn.Module, weights: dict[str, torch.Tensor], absent: str = "") -> nn.Module:
-    """Load weights named as `key_table.read` names them, strictly; a task's model says albef.* for ALBEF's own.
+    """Load weights named as `key_table.read` names them, strictly.
 
-    absent: a pattern of the module's names that the file may lack; whatever else is missing or left over is an error
+    A task's model says albef.* for ALBEF's own. absent: a pattern of the module's names that the
+    file may lack; whatever else is missing or left over is an error
     """
-    own = {key: key.removeprefix("albef.") for key in module.state_dict()}
-    missing = [key for key, name in own.items() if name not in weights and not (absent and re.match(absent, name))]
-    unexpected = set(weights) - set(own.values())
-    assert not missing and not unexpected, (missing, unexpected)
-    module.load_state_dict({key: weights[name] for key, name in own.items() if name in weights}, strict=False)
+    names = {key: key.removeprefix("albef.") for key in module.state_dict()}
+    state = {key: weights[name] for key, name in names.items() if name in weights}
+    for key in names.keys() - state.keys():
+        assert absent and re.match(absent, names[key]), f"{key} is missing"
+    unexpected = set(weights) - set(names.values())
+    assert not unexpected, unexpected
+    module.load_state_dict(state, strict=False)
     return module
 
 
-def off(ours, theirs, atol: float, rtol: float = 0.0) -> float:
-    """The worst difference, as a multiple of what is tolerated: above 1 is wrong, and so are other shapes and NaN."""
-    ours, theirs = (torch.as_tensor(x, dtype=torch.float64).detach() for x in (ours, theirs))
-    if ours.shape != theirs.shape or ours.isnan().any():
+def off(value, expected, atol: float, rtol: float = 0.0) -> float:
+    """The worst difference, as a multiple of what is tolerated.
+
+    Above 1 is wrong, and so are other shapes and NaN.
+    """
+    value = torch.as_tensor(value, dtype=torch.float64).detach()
+    expected = torch.as_tensor(expected, dtype=torch.float64).detach()
+    if value.shape != expected.shape or value.isnan().any():
         return math.inf
-    return ((ours - theirs).abs() / (atol + rtol * theirs.abs())).max().item()
+    return ((value - expected).abs() / (atol + rtol * expected.abs())).max().item()
 
 
 def checksum(x: torch.Tensor) -> list:

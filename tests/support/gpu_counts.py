@@ -40,10 +40,10 @@ def kernels() -> Counter[str]:
 def place() -> str:
     """The package's line that is running, as file:line; else torch's."""
     frames = [frame for frame in traceback.extract_stack() if frame.filename != __file__]
-    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
-    if not (ours or frames):
+    inner = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
+    if not (inner or frames):
         return "a thread of torch's"
-    frame = (ours or frames)[-1]
+    frame = (inner or frames)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}"
 
 

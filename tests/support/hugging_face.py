@@ -18,16 +18,16 @@ def bert_config(config, layers: int, **more) -> BertConfig:
     )
 
 
-def layer_pairs(ours, theirs):
+def layer_pairs(layer, bert):
     """(ours, theirs) of a self-attention and an MLP."""
-    attention = theirs.attention
+    attention = bert.attention
     return [
-        (ours.attn.q, attention.self.query),
-        (ours.attn.k, attention.self.key),
-        (ours.attn.v, attention.self.value),
-        (ours.attn.proj, attention.output.dense),
-        (ours.norm1, attention.output.LayerNorm),
-        (ours.mlp.fc1, theirs.intermediate.dense),
-        (ours.mlp.fc2, theirs.output.dense),
-        (ours.norm2, theirs.output.LayerNorm),
+        (layer.attn.q, attention.self.query),
+        (layer.attn.k, attention.self.key),
+        (layer.attn.v, attention.self.value),
+        (layer.attn.proj, attention.output.dense),
+        (layer.norm1, attention.output.LayerNorm),
+        (layer.mlp.fc1, bert.intermediate.dense),
+        (layer.mlp.fc2, bert.output.dense),
+        (layer.norm2, bert.output.LayerNorm),
     ]

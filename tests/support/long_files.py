@@ -1,4 +1,7 @@
-"""Minutes of the longest files, so that they start first: a last long one would leave the other processes idle."""
+"""Minutes of the longest files, so that they start first.
+
+A last long one would leave the other processes idle.
+"""
 
 LONG_FILES = {
     "16_your_data.ipynb": 3, "08_pretrain.ipynb": 2, "05_teacher.ipynb": 2,

@@ -1,7 +1,7 @@
-"""IPython runs this as the kernel of a chapter starts: the controls of its widgets are then moved, as by a learner.
+"""IPython runs this as a chapter's kernel starts: its widgets' controls are moved, as by a learner.
 
-A widget ends its cell in an error if no control changes its image, if the image is too small to be read, or if image
-and controls don't fit a window. What is moved is put back, random numbers, too.
+A widget ends its cell in an error if no control changes its image, if the image is too small to be
+read, or if image and controls don't fit a window. What is moved is put back, random numbers, too.
 """
 
 
@@ -15,23 +15,22 @@ def _move_widgets() -> None:
 
     from minalbef.viz import live
 
-    row, window = (
-        36,
-        900,
-    )  # pixels: a control in JupyterLab, with its margins; a small laptop's window
+    row = 36  # pixels: a control in JupyterLab, with its margins
+    window = 900  # a small laptop's
 
     def sizes(image) -> tuple[float, float]:
-        """The image's width and height on the screen in pixels, at most as high as the widget lets it be."""
+        """The image's width and height on the screen in pixels, at most as high as it may be."""
         width, height = Image.open(io.BytesIO(image.value)).size
-        shown = 96 * float(image.layout.width.removesuffix("in"))
-        return shown, min(shown * height / width, float(image.layout.max_height.removesuffix("px")))
+        across = 96 * float(image.layout.width.removesuffix("in"))
+        highest = float(image.layout.max_height.removesuffix("px"))
+        return across, min(across * height / width, highest)
 
     def other_values(control) -> list:
         """Values that a learner may choose next."""
         if hasattr(control, "options"):
-            values = [
-                option[1] if isinstance(option, tuple) else option for option in control.options
-            ]
+            values = []
+            for option in control.options:
+                values.append(option[1] if isinstance(option, tuple) else option)
         elif hasattr(control, "max"):
             values = [control.min, control.max, control.min + control.step]
         elif isinstance(control.value, bool):

@@ -73,7 +73,8 @@ def build() -> Path:
 def compile_library(source: Path, folder: Path) -> None:
     """nullgpu.c, and a function that returns 0 for each of torch's imports that it lacks."""
     major, minor = torch.version.cuda.split(".")
-    object_file, rest = folder / "nullgpu.o", folder / "rest.c"
+    object_file = folder / "nullgpu.o"
+    rest = folder / "rest.c"
     compile_c = ["gcc", "-O1", "-fPIC", "-w", f"-DCUDA_VERSION={major}0{minor}0"]
     compile_c += [f"-I{include}" for include in INCLUDES]
     subprocess.run([*compile_c, "-c", str(source), "-o", str(object_file)], check=True)

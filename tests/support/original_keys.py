@@ -1,4 +1,4 @@
-"""The original's full-size checkpoints of every task, with recorded keys and shapes, as tensors that take no memory."""
+"""The original's full-size checkpoints of every task, as tensors that take no memory."""
 
 import re
 
@@ -25,28 +25,28 @@ def shapes(task: str) -> dict[str, tuple[int, ...]]:
     """Every key of the task's model, at 256 pixels, and its shape."""
     if task == "pretrain":
         return PRETRAINING
-    known = MAPS[SCRIPTS[task]]
+    table = MAPS[SCRIPTS[task]]
     before = shapes("text_assignment") if task == "nlvr2" else PRETRAINING
-    renamed = known.get("renamed_used", {})
-    gone = {*known["unexpected"], *renamed.values()}  # some were recorded after they were renamed
-    found = {
-        key: shape
-        for key, shape in before.items()
-        if key not in gone and key.replace("bert.", "") not in gone
-    }
-    assert len(found) == known["identical"]
-    found |= {key: before[source] for key, source in renamed.items()}
+    renamed = table.get("renamed_used", {})
+    old = {*table["unexpected"], *renamed.values()}  # some were recorded after they were renamed
+    new = {}
+    for key, shape in before.items():
+        if key not in old and key.replace("bert.", "") not in old:
+            new[key] = shape
+    assert len(new) == table["identical"]
+    for key, source in renamed.items():
+        new[key] = before[source]
     width = before["visual_encoder.norm.weight"][0]
-    for key in known["missing_in_checkpoint"]:
+    for key in table["missing_in_checkpoint"]:
         if key == "idx_queue":
-            found[key] = (1, PRETRAINING["image_queue"][1])
+            new[key] = (1, PRETRAINING["image_queue"][1])
         elif "_head" in key:
             rows = width if ".0." in key else LABELS[task]
-            found[key] = (rows, width) if key.endswith("weight") else (rows,)
+            new[key] = (rows, width) if key.endswith("weight") else (rows,)
         else:
-            found[key] = found[key.replace("_m.", ".", 1)]
-    assert len(found) == known["n_model_keys"]
-    return found
+            new[key] = new[key.replace("_m.", ".", 1)]
+    assert len(new) == table["n_model_keys"]
+    return new
 
 
 def same_as(key: str, task: str) -> str:
@@ -54,9 +54,9 @@ def same_as(key: str, task: str) -> str:
     key = key.replace("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight")
     key = key.replace("cls.predictions.decoder.bias", "cls.predictions.bias")
     if task in ("nlvr2", "text_assignment") and (
-        found := re.search(r"layer\.(\d+)\.crossattention\.self\.(key|value)", key)
+        match := re.search(r"layer\.(\d+)\.crossattention\.self\.(key|value)", key)
     ):
-        key = key.replace(f"layer.{found[1]}.", f"layer.{int(found[1]) // 2 * 2}.")
+        key = key.replace(f"layer.{match[1]}.", f"layer.{int(match[1]) // 2 * 2}.")
     return key
 
 

@@ -27,7 +27,7 @@ def text_of(path: Path) -> str:
 
 def secret_lines() -> set[str]:
     """Lines of answers, hidden tests, mistakes and graders that stand nowhere else."""
-    ours = [
+    files = [
         path
         for path in ASSIGNMENTS.rglob("*.py")
         if path.name
@@ -51,7 +51,7 @@ def secret_lines() -> set[str]:
     public += "\n".join(package.files().values())
     secret = {
         line.strip()
-        for path in ours
+        for path in files
         for line in path.read_text(encoding="utf-8").splitlines()
         if len(line.strip()) > 30
     }

@@ -21,15 +21,15 @@ def screen(monkeypatch):
     """(image, note, controls, what was in the image when it was shown) of a widget."""
     from minalbef.viz.live import live
 
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda box: shown.append(box.children[1].value))
+    values = []
+    monkeypatch.setattr("IPython.display.display", lambda box: values.append(box.children[1].value))
     text = ipywidgets.Text("a cat")
     width = ipywidgets.IntSlider(3, 1, 9)
     image, note = live(
         draw, lambda text: [word for word in text.split() if word == "zebra"], text=text,
         width=width,
     )
-    return image, note, text, width, shown
+    return image, note, text, width, values
 
 
 def test_the_image_has_the_figures_width_and_follows_each_control(screen):
