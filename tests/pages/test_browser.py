@@ -32,7 +32,7 @@ def jupyterlab(folder: Path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = folder / "lab.log"
-    with log.open("w") as output:
+    with log.open("w") as said:
         server = subprocess.Popen(
             [
                 sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
@@ -40,8 +40,8 @@ def jupyterlab(folder: Path):
                 "--ServerApp.password=", f"--ServerApp.root_dir={folder}",
             ],
             cwd=folder,
-            stdout=output,
-            stderr=output,
+            stdout=said,
+            stderr=said,
             env=os.environ
             | {
                 "PYTHONPATH": python_path(ROOT),

@@ -39,9 +39,9 @@ def run():
 
 
 def test_a_run_of_other_data_or_another_task_is_refused(run, tmp_path):
-    for model in (replace(run, task="vqa"), replace(run, config=replace(run.config, objects=0))):
+    for other in (replace(run, task="vqa"), replace(run, config=replace(run.config, objects=0))):
         with pytest.raises(ValueError, match="not a pretrained model of the embedded scenes"):
-            write_explorer(model, tmp_path / "explorer.html")
+            write_explorer(other, tmp_path / "explorer.html")
 
 
 # in a browser
@@ -126,12 +126,12 @@ def test_it_paints_as_the_package_paints(run, page):
     source = Scenes("test", objects=run.config.objects, restyle=0.5)
     flat_errors = []
     for i in range(60):
-        example = source.draw(i).scene
+        drawn = source.draw(i).scene
         things = []
-        for thing in example.objects:
+        for thing in drawn.objects:
             angle = float(angles.integers(-180, 180)) if i % 2 else 0.0
             things.append(replace(thing, angle=angle))
-        scene = Scene(tuple(things), example.background)
+        scene = Scene(tuple(things), drawn.background)
         paint_scene = "scene => [...explorer.painter.paint(scene)]"
         on_page = np.array(page.evaluate(paint_scene, as_javascript(scene))).reshape(48, 48, 3)
         errors = np.abs(on_page - paint(scene, 48).astype(int)).max(-1)

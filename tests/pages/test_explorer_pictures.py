@@ -236,8 +236,8 @@ def test_a_chosen_picture_shows_its_answers_and_its_like(folder, files, open_pic
         settle(page)
         match = run.match_probability(paths[i], sentence).item()
         similarity = run.similarity(paths[i], sentence).item()
-        text = page.locator("#match").inner_text()
-        assert text == (f"{match:.3f}" if match > 0.001 else "< .001")
+        shown = page.locator("#match").inner_text()
+        assert shown == (f"{match:.3f}" if match > 0.001 else "< .001")
         assert page.locator("#similarity").inner_text() == f"{similarity:.3f}"
         word = "yes" if match > 0.5 else "no"
         assert page.locator("#numbers").inner_text().startswith(f"Match: {word}")

@@ -73,10 +73,10 @@ def load_rounded(path: Path) -> Run:
 
 def test_a_checkpoint_of_another_run_is_refused(folder, tmp_path):
     run = load(folder)
-    reseeded = replace(run, config=replace(run.config, seed=5))
+    other = replace(run, config=replace(run.config, seed=5))
     refusal = r"step_1140 is no checkpoint of .*\(seed: 4 there, 5 here\); remove it"
     with pytest.raises(ValueError, match=refusal):
-        write_explorer(reseeded, tmp_path / "explorer.html", captions=10)
+        write_explorer(other, tmp_path / "explorer.html", captions=10)
 
 
 def test_rounding_hardly_moves_an_answer():
@@ -209,8 +209,8 @@ def test_a_page_whose_script_is_lacking_or_anothers_says_so_and_goes_on(browser,
     assert page.locator("#text").input_value() == "a cat"
     assert page.locator("#step-line").is_hidden()
     script = file.with_name("explorer_training.js").read_text()
-    stranger = script.replace('"digest":"', '"digest":"0')
-    refusals = {"or is damaged": script[:1000], "belongs to another page": stranger}
+    other = script.replace('"digest":"', '"digest":"0')
+    refusals = {"or is damaged": script[:1000], "belongs to another page": other}
     for refusal, text in refusals.items():
         (tmp_path / "explorer_training.js").write_text(text)
         page.locator("#load-training").click()
