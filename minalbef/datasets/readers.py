@@ -338,8 +338,7 @@ def text_fault(text: Any, cleaner: Callable[[str], str]) -> Fault | None:
 
 def caption_records(image: Any, texts: Any, photo: int) -> list[Record]:
     """A record for each of an image's texts, or for a single one."""
-    if isinstance(texts, str):
-        texts = [texts]
+    texts = texts if isinstance(texts, list) else [texts]
     return [Record(image, text, photo) for text in texts]
 
 
