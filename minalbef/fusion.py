@@ -73,8 +73,13 @@ class Fusion(nn.Module):
         if image_tokens.shape[-1] != self.image_width:
             raise ValueError(f"image tokens have shape {tuple(image_tokens.shape)}; fusion reads "
                              f"(b, 1 + n, {self.image_width}), as config.image_width says")
-        image = image_tokens[:, self.first:]
-        return [(layer.cross.k(image), layer.cross.v(image)) for layer in self.layers]
+        pairs = []
+        for layer in self.layers:
+            # sliced for each layer: with one slice for all, gradients sum in another order, and
+            # a run's losses are others in the sixth digit
+            image = image_tokens[:, self.first:]
+            pairs.append((layer.cross.k(image), layer.cross.v(image)))
+        return pairs
 
     def forward(self, text_tokens: Tensor, keep: Tensor, image_tokens: Images | None,
                 image_keep: Tensor | None = None, pairs: tuple[Tensor, Tensor] | None = None,

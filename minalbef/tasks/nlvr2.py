@@ -119,10 +119,10 @@ class PairFusion(Fusion):
         images: all images' tokens (m, 1 + n, i), and pairs of their rows (b, 2)
         """
         image_tokens, pairs = images
-        image_tokens = image_tokens[:, self.first:]
         pairs_keys_values = []
         for layer in self.layers[::2]:
-            keys, values = layer.cross.k(image_tokens), layer.cross.v(image_tokens)
+            image = image_tokens[:, self.first:]         # for each layer, see Fusion
+            keys, values = layer.cross.k(image), layer.cross.v(image)
             for rows in pairs.T:
                 pairs_keys_values.append((keys[rows], values[rows]))
         return pairs_keys_values
