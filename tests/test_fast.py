@@ -11,7 +11,10 @@ from minalbef.fast.pretrain import FastPretrain, fast_form
 from minalbef.presets import preset
 from minalbef.pretrain import Pretrain, PretrainBatch
 from minalbef.scenes.pretrain import ScenePretrain
+from minalbef.system import distributed
+from minalbef.system.training import check_task
 from minalbef.tasks.retrieval import Retrieval
+from minalbef.tasks.table import TASKS
 from minalbef.train import fit
 
 CLOSE = 1e-6                          # relative, of losses and of the whole gradient
@@ -171,3 +174,19 @@ def test_the_plain_loop_says_what_it_has_not(tmp_path, change):
     with pytest.raises(ValueError,
                        match=f"fast=false, the plain loop, has no {name}; take fast=true"):
         fit(pretrain(config, kind=ScenePretrain), Batches(config), config, tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_have_the_form_that_the_config_asks_for(name):
+    for fast in (True, False):
+        task = TASKS[name].module(small(fast=fast))
+        if isinstance(task, Pretrain):
+            assert isinstance(task, FastPretrain) == fast
+
+
+def test_the_plain_step_is_refused_in_several_processes(monkeypatch):
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    config = small()
+    with pytest.raises(ValueError, match="Retrieval trains in one process, and these are 2"):
+        check_task(Retrieval(config), config, "train")
+    check_task(fast_form(Retrieval)(config), config, "train")

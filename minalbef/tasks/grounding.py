@@ -18,6 +18,7 @@ from minalbef.data import Batch, Record
 from minalbef.evaluation.gradcam import Score, image_relevance, relevance, text_map, word_score
 from minalbef.evaluation.intervals import Clusters, figures_by_kind, in_groups
 from minalbef.evaluation.loop import How, Records, over, values_of
+from minalbef.fast.pretrain import in_form
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.base import ALIGNED, Task
 from minalbef.tasks.prediction import Answer, Query, predict_match
@@ -366,7 +367,7 @@ def name_maximum(heat: Tensor, size: tuple[int, int]) -> str:
 
 TASK = Task(
     name="grounding",
-    module=Retrieval,
+    module=lambda config: in_form(Retrieval, config)(config),
     collate=collate,
     records=(GroundingRecord, Record),
     presets=("grounding",),
