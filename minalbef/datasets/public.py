@@ -65,9 +65,11 @@ def vqa(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
     test: the answers may be absent; otherwise a question without an answer is a fault
     """
     finders = {"vqa": Finder(root), "vg": Finder(root, "vg")}
+    questions: dict[Any, Any] = {}
 
     def parse(entry: Any) -> list[VQARecord]:
         number = entry["question_id"]
+        check_question(questions, number, (entry["image"], entry.get("question")))
         dataset = entry.get("dataset", "vqa")
         answers: tuple[str, ...] = ()
         if entry.get("answer") or not test:
@@ -78,6 +80,16 @@ def vqa(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
         image = finders[dataset](entry["image"])
         return [VQARecord(image, entry.get("question"), answers, number, trust, dataset)]
     return parse_entries(path, entries(path), parse, Finder(root), on_fault)
+
+
+def check_question(questions: dict[Any, Any], number: Any, asked: Any) -> None:
+    """Raises Fault for a question_id of another question, whose answers it would take.
+
+    questions: what each id before asks, of which image; this one is noted
+    """
+    if questions.setdefault(number, asked) != asked:
+        raise Fault("duplicate id", f"question_id {number!r} asks {asked!r}, and before "
+                                    f"{questions[number]!r}")
 
 
 def vqa_official(path: Path, annotations: Path | None = None, root: Roots = None,
@@ -99,8 +111,11 @@ def vqa_official(path: Path, annotations: Path | None = None, root: Roots = None
         raise ValueError(f"{path} has data_subtype {part!r}, so its images are unknown; "
                          "it must be such as val2014")
 
+    questions: dict[Any, Any] = {}
+
     def parse(entry: Any) -> list[VQARecord | Fault]:
         number = entry["question_id"]
+        check_question(questions, number, (entry["image_id"], entry.get("question")))
         image = f"{part}/COCO_{part}_{entry['image_id']:012d}.jpg"
         texts: tuple[str, ...] = ()
         if annotations:

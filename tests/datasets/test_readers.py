@@ -237,6 +237,33 @@ def test_the_originals_questions_carry_answers_and_trust(tmp_path):
     assert batch.image.shape == (2, 3, 16, 16)
 
 
+@pytest.mark.parametrize(
+    "change, kind",
+    [
+        ({"answer": []}, "no answer"),
+        ({"answer": [3]}, "no answer"),
+        ({"dataset": "gqa"}, "malformed"),
+        ({"question": "??"}, "no words"),
+        ({"question_id": 2.5}, "malformed"),
+        ({"question_id": 2, "question": "Other?"}, "duplicate id"),
+    ],
+)
+def test_a_question_that_cannot_be_used_is_counted_by_its_kind(tmp_path, change, kind):
+    good = {
+        "question_id": 2, "question": "What?", "answer": ["a"], "image": "1.jpg", "dataset": "vqa",
+    }
+    path = write(tmp_path / "q.json", [good, good | {"question_id": 3} | change])
+    records, counts, _ = read_all(public.vqa, path)
+    assert len(records) == 1 and counts == {kind: 1}
+
+
+def test_official_questions_of_one_id_are_a_fault(tmp_path):
+    questions = [QUESTIONS[0], QUESTIONS[0], QUESTIONS[0] | {"question": "Another?"}]
+    path = write(tmp_path / "q.json", {"data_subtype": "val2014", "questions": questions})
+    records, counts, _ = read_all(public.vqa_official, path)
+    assert len(records) == 2 and counts == {"duplicate id": 1}
+
+
 def test_official_questions_and_annotations_are_joined_for_scoring(tmp_path):
     questions = write(tmp_path / "q.json", {"data_subtype": "val2014", "questions": QUESTIONS})
     annotations = write(
