@@ -45,7 +45,7 @@ class ALBEF(nn.Module):
 
     @property
     def mean_temperature(self) -> Tensor:
-        """(): what evaluation divides similarities by; yours may have a temperature per direction."""
+        """(): what evaluation divides by; an ALBEF of yours may have a temperature per direction."""
         return self.temperature.mean()
 
     def start(self, albef: nn.Module) -> None:

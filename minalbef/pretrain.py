@@ -210,7 +210,7 @@ class Pretrain(Distilled[ALBEF]):
         return Negatives(text, image, has_text, has_image)
 
     def pair(self, negatives: "Negatives", batch: "PretrainBatch") -> "Pairs":
-        """ITM's pairs: each text with its image and a wrong one, and each image with a wrong text."""
+        """ITM's pairs: each text with its image and a wrong one, each image with a wrong text."""
         rows = torch.arange(len(batch.image), device=batch.image.device)
         labels = torch.cat([torch.ones_like(rows), torch.zeros_like(rows).repeat(2)])
         return Pairs(

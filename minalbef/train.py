@@ -65,7 +65,8 @@ def fit(task: Trainable, batches: Callable[[int], Any], config: Config, folder: 
         model = loop.wrap(task, device)
         log = Log(folder, start, log_every, config, quiet, title)
         writer = checkpoint.StateWriter(background=device.type != "cpu")
-        with catch_signals() as signals, loop.recompute_and_compile(task, config), writer, spare_old():
+        with (catch_signals() as signals, loop.recompute_and_compile(task, config), writer,
+              spare_old()):
             if validation:
                 validation.resume(start)
             if validation and validation.due(start):

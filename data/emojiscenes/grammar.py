@@ -239,8 +239,13 @@ def _add_sizes(units: list[_Unit], stream: Stream, room: int, about: str) -> int
 def render(form: Form, stream: Stream) -> str:
     """Lower-case English. Equal streams choose equal phrases: a foil has one change."""
     parts = form.parts if isinstance(form, All) else (form,)
-    grounds = [part.colour for part in parts if isinstance(part, Background)]
-    facts = [part for part in parts if not isinstance(part, Background)]
+    grounds: list[str] = []
+    facts: list[Form] = []
+    for part in parts:
+        if isinstance(part, Background):
+            grounds.append(part.colour)
+        else:
+            facts.append(part)
     # relations last: "a dog, and an apple left of a cat" cannot be misread
     facts.sort(key=lambda part: isinstance(part, Relation))
     phrases = [_phrase(part, stream, alone=len(facts) == 1) for part in facts]

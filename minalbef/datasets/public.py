@@ -207,8 +207,8 @@ def load_refs(path: Path) -> list[dict[str, Any]]:
     Raises ValueError for a broken, foreign or malicious file.
     """
     # a broken pickle may raise any exception
-    with restate(f"{path} cannot be read", "it must be the pickle of the set's site, a list of refs "
-                 "with ref_id, ann_id and image_id; get it again", Exception):
+    with restate(f"{path} cannot be read", "it must be the pickle of the set's site, a list of "
+                 "refs with ref_id, ann_id and image_id; get it again", Exception):
         with open(path, "rb") as file:
             # Python 2 wrote it
             refs = _PlainUnpickler(file, encoding="utf-8", errors="replace").load()

@@ -375,7 +375,7 @@ def karpathy(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
 
 def coco_captions(path: Path, root: Roots = None,
                   on_fault: FaultHandler = refuse) -> Iterator[Record]:
-    """COCO's own captions_train2014.json, or val, or 2017 -> a record for each caption, by image."""
+    """COCO's own captions_train2014.json, val or 2017 -> a record for each caption, by image."""
     part = Path(path).stem.removeprefix("captions_")         # the folder of its images
     contents = load(path, "images", "annotations")
     texts: dict[Any, list[Any]] = {}

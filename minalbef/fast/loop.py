@@ -1,4 +1,4 @@
-"""What `train.fit` does with fast=true: micro-batches, bf16 copies, several processes, compiling."""
+"""What `train.fit` does with fast=true: micro-batches, bf16 copies, processes, compiling."""
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext

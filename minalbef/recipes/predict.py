@@ -49,8 +49,8 @@ def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | 
             place: tuple[str, int] | None = None) -> Prediction:
     """Ask a model of `tasks.table.load_model`: does the text match the image, what is the answer?
 
-    images: what images.open_image opens, upright or as stored by config.upright; nlvr2 takes two, the
-        left one first, the other tasks one
+    images: what images.open_image opens, upright or as stored by config.upright; nlvr2 takes two,
+        the left one first, the other tasks one
     candidates: vqa's answers to rank; by default those of the embedded scenes for a model trained
         on them, otherwise the answer is open-ended. grounding's boxes, (k, 4) of x, y, width,
         height in pixels; by default none

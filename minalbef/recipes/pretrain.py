@@ -151,8 +151,8 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
     vocab: BERT's vocab.txt, which `bert` needs; without it, a tokenizer is trained on the captions
     vit, bert: initial weights, files or names, see weights.pretrained
     workers: processes that open or paint images ahead. most_bad: see loader.RecordBatches
-    make: the task, called as Pretrain is, with config, special, mask and rates; by default Pretrain,
-        and with config.siblings ScenePretrain, which has a loss for minimal pairs
+    make: the task, called as Pretrain is, with config, special, mask and rates; by default
+        Pretrain, and with config.siblings ScenePretrain, which has a loss for minimal pairs
     freeze: encoders that stay as they are: "image", "text"
     With another image encoder, set warm_steps=0.
     Raises ValueError for what does not fit together, and when too many images cannot be read.

@@ -1,1 +1,1 @@
-"""What surrounds the paper: devices and processes, files, images, settings as text, logs, signals."""
+"""What surrounds the paper: devices, processes, files, images, settings as text, logs, signals."""
