@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from minalbef.config import Config
 from minalbef.data import Rows
+from minalbef.ema import Trainable
 from minalbef.fast import loop
 from minalbef.fast.muon import Muon, is_hidden
 from minalbef.system import checkpoint, distributed, writing
 from minalbef.system.interrupt import Stopped, catch_signals
 from minalbef.system.metrics import Log
-from minalbef.system.trainable import Trainable
 from minalbef.system.training import (
     Validates,
     any_process,

@@ -17,13 +17,13 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.testing import assert_close
 
 from helpers import Batches, pretrain, small
+from minalbef.ema import Trainable
 from minalbef.fast.loop import backward
 from minalbef.fast.pretrain import FastPretrain, MaskedDraws, fast_form
 from minalbef.pretrain import Pretrain
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.system import distributed
 from minalbef.system.distributed import fetch, gather, rank, total, world
-from minalbef.system.trainable import Trainable
 from minalbef.train import Stopped, fit
 
 # five steps: ITC alone, then all three, with queue and hard negatives from the third on

@@ -20,12 +20,12 @@ from torch import nn
 from full_disk import files_end_at
 from helpers import Batches, same_state, small
 from minalbef.albef import ALBEF
+from minalbef.ema import Trainable
 from minalbef.fast.muon import Muon
 from minalbef.presets import preset
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.report import train_seconds
 from minalbef.system import checkpoint, distributed
-from minalbef.system.trainable import Trainable
 from minalbef.train import Stopped, alpha_at, fit, lr_at, parameter_groups
 
 CONFIG = small(image_size=16, text_width=32, alpha=0.4,

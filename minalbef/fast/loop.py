@@ -12,10 +12,10 @@ from torch.utils.checkpoint import checkpoint as activation_checkpoint
 
 from minalbef.config import Config
 from minalbef.data import Rows
+from minalbef.ema import Trainable
 from minalbef.fast.half import half_weights
 from minalbef.layers import Layer
 from minalbef.system import checkpoint, distributed
-from minalbef.system.trainable import Trainable
 
 # compiled forms of a layer: fusion layers have 14, and torch leaves those past its limit uncompiled
 VARIANTS = 64

@@ -11,10 +11,10 @@ from emojiscenes.scenes import Scenes, other_objects, paint
 from minalbef.albef import full
 from minalbef.config import Config
 from minalbef.data import Rows, transform
+from minalbef.ema import Trainable
 from minalbef.fast.cls import attend_cls
 from minalbef.losses import soft_cross_entropy
 from minalbef.system import distributed
-from minalbef.system.trainable import Trainable
 from minalbef.vision import ConvStem, ViT
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from minalbef.config import Config
+from minalbef.ema import Trainable
 from minalbef.system import checkpoint, distributed
-from minalbef.system.trainable import Trainable
 
 
 class Validates(Protocol):
@@ -25,7 +25,7 @@ class Validates(Protocol):
 def check_task(task: nn.Module, config: Config, title: str) -> None:
     """Raises TypeError for what `fit` can't train, ValueError for a batch that can't be shared."""
     if not isinstance(task, Trainable):
-        raise TypeError(f"{type(task).__name__} is no minalbef.system.trainable.Trainable; derive "
+        raise TypeError(f"{type(task).__name__} is no minalbef.ema.Trainable; derive "
                         "it from that class, which has all but forward")
     world = distributed.world()
     more = {"several processes": world > 1, "accumulate": config.accumulate > 1,

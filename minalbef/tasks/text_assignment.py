@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Rows, row_generators
+from minalbef.ema import Trainable
 from minalbef.losses import hard_negatives
 from minalbef.pretrain import PretrainBatch, collate
 from minalbef.system import distributed
-from minalbef.system.trainable import Trainable
 from minalbef.tasks.base import HEADS, Task
 from minalbef.tasks.nlvr2 import PairModel
 

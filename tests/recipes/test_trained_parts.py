@@ -8,11 +8,11 @@ from emojiscenes.scenes import Scenes, paint
 from helpers import same_state
 from minalbef import load
 from minalbef.albef import ALBEF
+from minalbef.ema import Trainable
 from minalbef.presets import preset
 from minalbef.recipes import finetune, pretrain
 from minalbef.recipes import search as finder
 from minalbef.system import checkpoint
-from minalbef.system.trainable import Trainable
 
 SMALL = dict(image_size=24, image_width=32, text_width=32, image_heads=2, text_heads=2,
              embed_dim=16, batch=16,

@@ -20,9 +20,8 @@ ROOMS = ("core", "fast", "train", "evaluation", "tasks", "weights", "top", "scen
          "viz", "recipes", "bench", "cli")
 CORE = """
 system.__init__ system.limits config system.settings presets fast.gelu system.modes system.distributed
-system.interrupt system.writing system.tokenizer layers vision system.images data system.checkpoint system.trainable
-system.training
-masking losses ema feature_queue text system.encoders fusion albef pretrain system.metrics
+system.interrupt system.writing system.tokenizer layers vision system.images data system.checkpoint
+masking losses ema system.training feature_queue text system.encoders fusion albef pretrain system.metrics
 """.split()
 TOP = ("__init__", "__main__")
 LIBRARY = ROOMS[:ROOMS.index("top")]

@@ -32,7 +32,6 @@ Files = dict[str, str]                # contents by path
 BLANKED = {
     "limits": [],
     "gelu": [],
-    "trainable": [],
     "config": [],
     "settings": [],
     "presets": [],
@@ -46,8 +45,7 @@ BLANKED = {
     "ema": ["make_teacher", "update_teacher"],
     "feature_queue": ["FeatureQueue.features", "FeatureQueue.push"]}
 # where modules stand that aren't at the top of minalbef
-PLACES = {"limits": "system/limits", "settings": "system/settings", "gelu": "fast/gelu",
-          "trainable": "system/trainable"}
+PLACES = {"limits": "system/limits", "settings": "system/settings", "gelu": "fast/gelu"}
 PACKAGE_DOCSTRING = ('"""Your own parts of ALBEF. Write where it says raise '
                      'NotImplementedError."""\n')
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from captioning import caption_loss, causal
 from minalbef import Config
+from minalbef.ema import Trainable
 from minalbef.layers import init_weights
 from minalbef.pretrain import PretrainBatch
-from minalbef.system.trainable import Trainable
 from minalbef.text import Embeddings, TextLayer, WordHead
 from minalbef.vision import ViT
 
