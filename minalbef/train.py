@@ -118,7 +118,6 @@ def train_step(model: nn.Module, task: Trainable, optimiser: torch.optim.Optimiz
         total = sum(weights.get(name, 1.0) * loss for name, loss in losses.items())
         total.backward()
         losses = {name: loss.detach() for name, loss in losses.items()}
-        losses = {name: loss.detach() for name, loss in losses.items()}
     norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     if config.clip:
         nn.utils.clip_grads_with_norm_(model.parameters(), config.clip, norm)

@@ -33,14 +33,14 @@ def check_task(task: nn.Module, config: Config, title: str) -> None:
     if not config.fast and any(more.values()):
         names = ", ".join(name for name, asked in more.items() if asked)
         raise ValueError(f"{title}: fast=false, the plain loop, has no {names}; take fast=true")
-    if getattr(task, "world", world) != world:
-        raise ValueError(f"{title}: {type(task).__name__} trains in one process, and these are "
-                         f"{world}; take its quick form, minalbef.fast.pretrain.fast_form("
-                         f"{type(task).__name__})")
     if config.batch % (config.accumulate * world):
         times = f" times accumulate={config.accumulate}" if config.accumulate > 1 else ""
         raise ValueError(f"{title}: batch={config.batch} is not a multiple of {world} processes"
                          f"{times}; take one that is")
+    if getattr(task, "world", world) != world:
+        raise ValueError(f"{title}: {type(task).__name__} trains in one process, and these are "
+                         f"{world}; take its quick form, minalbef.fast.pretrain.fast_form("
+                         f"{type(task).__name__})")
 
 
 def check_start(start: int, folder: Path) -> None:
