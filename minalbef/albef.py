@@ -77,7 +77,9 @@ class ALBEF(nn.Module):
 
         keep: (b, l), needed by encoders that pool at the last word, such as a causal LM
         """
-        return F.normalize(full(self.text_proj(self.text_encoder.pool(text_tokens, keep))), dim=-1)
+        pool = getattr(self.text_encoder, "pool", None)      # a text encoder of yours may have one
+        pooled = text_tokens[:, 0] if pool is None else pool(text_tokens, keep)
+        return F.normalize(full(self.text_proj(pooled)), dim=-1)
 
     def image_to_text(self, image: Tensor, texts: Tensor) -> Tensor:
         """ITC's similarity over temperature: features (b, e) and (k, e) -> (b, k)."""
@@ -95,7 +97,8 @@ class ALBEF(nn.Module):
 
     def word_logits(self, fused: Tensor) -> Tensor:
         """Which word stands here? (..., d) -> (..., v)."""
-        return full(self.word_head(fused, self.text_encoder.word_table()))
+        word_table = self.text_encoder.word_table()
+        return full(self.word_head(fused, word_table))
 
 
 def full(x: Tensor) -> Tensor:

@@ -70,6 +70,7 @@ class Pretrain(Distilled[ALBEF]):
         """
         student, teacher, b = self.student, self.teacher, len(batch.image)
         phase = phase or self.phase(draws.step)
+        ids = batch.keys(self.config.equal_texts_match)                  # (b,)
 
         # 1. encode each modality by itself
         image = student.encode_image(batch.image)                        # (b, 1 + n, d)
@@ -85,11 +86,10 @@ class Pretrain(Distilled[ALBEF]):
                 teacher_text = teacher.encode_text(batch.tokens, batch.keep)
                 image_key = teacher.image_feature(teacher_image)
                 text_key = teacher.text_feature(teacher_text, batch.keep)
-        keys = image_key, text_key, batch.keys(self.config.equal_texts_match)
-        image_keys, text_keys, ids = keys                                # (k, e), (k, e), (k,)
+        keys = image_key, text_key, ids
+        image_keys, text_keys = image_key, text_key                      # (k, e)
         if phase.queue:
             image_keys, text_keys, ids = map(torch.cat, zip(keys, self.queue.features()))
-        positive, excluded = self.positives(batch, ids)                  # (b, k) and (b, b), twice
 
         # 3. ITC: align image and text before they are fused (eq. 1, 2, 6)
         i2t = student.image_to_text(image_feature, text_keys)            # (b, k), over temperature
@@ -97,14 +97,17 @@ class Pretrain(Distilled[ALBEF]):
         with torch.no_grad():
             teacher_i2t = student.image_to_text(image_key, text_keys)
             teacher_t2i = student.text_to_image(text_key, image_keys)
+        positive, excluded = self.positives(batch, ids)                  # (b, k) and (b, b), twice
         itc = (self.itc_loss(i2t, teacher_i2t, alpha, positive[0])
                + self.itc_loss(t2i, teacher_t2i, alpha, positive[1])) / 2
         losses = {"itc": itc}
 
         # 4. ITM: each pair, each text with a hard wrong image, each image with a hard wrong text
         if phase.match and "itm" not in self.without:
-            sims = i2t[:, :b].detach(), t2i[:, :b].detach()
-            negatives = self.draw_negatives(sims, excluded, batch, draws, phase.hard)
+            sims = [sim[:, :b].detach() * phase.hard for sim in (i2t, t2i)]   # 0: drawn evenly
+            text_rows, has_text = self.hard_negatives(sims[0], excluded[0], draws.negative_text)
+            image_rows, has_image = self.hard_negatives(sims[1], excluded[1], draws.negative_image)
+            negatives = Negatives(text_rows, image_rows, has_text, has_image)
             pairs = self.pair(negatives, batch)
             fused = student.fuse(text[pairs.texts], batch.keep[pairs.texts], image[pairs.images])
             losses |= self.itm_losses(student.match_logits(fused), pairs, batch)
@@ -195,19 +198,6 @@ class Pretrain(Distilled[ALBEF]):
         positives = (torch.cat([in_batch | true_texts, queue], 1),
                      torch.cat([in_batch | true_images, queue], 1))
         return positives, (excluded | true_texts, excluded | true_images)
-
-    def draw_negatives(self, sims: Sequence[Tensor], excluded: Sequence[Tensor],
-                       batch: "PretrainBatch", draws: "Draws", hard: bool) -> "Negatives":
-        """A wrong text for each image, and a wrong image for each text.
-
-        sims, excluded: (b, B) with images as queries, and with texts
-        hard: draw them by similarity, else evenly
-        """
-        if not hard:
-            sims = [torch.zeros_like(sim) for sim in sims]
-        text, has_text = self.hard_negatives(sims[0], excluded[0], draws.negative_text)
-        image, has_image = self.hard_negatives(sims[1], excluded[1], draws.negative_image)
-        return Negatives(text, image, has_text, has_image)
 
     def pair(self, negatives: "Negatives", batch: "PretrainBatch") -> "Pairs":
         """ITM's pairs: each text with its image and a wrong one, each image with a wrong text."""

@@ -66,10 +66,6 @@ class TextEncoder(nn.Module):
             x = layer(x, keep)
         return x
 
-    def pool(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """What stands for the text as a whole, its first token [CLS]: (b, l, d) -> (b, d)."""
-        return x[:, 0]
-
     def word_table(self) -> Tensor:
         """The word embeddings, to which the word head is tied: (v, d)."""
         return self.embeddings.word_embed.weight

@@ -105,8 +105,9 @@ def train_step(model: nn.Module, task: Trainable, optimiser: torch.optim.Optimiz
         group["lr"] = lr * group["share"]
     if config.dropout:
         torch.manual_seed(dropout_seed(config.seed, step))
+    alpha = alpha_at(step, config)
     weights = task.weights(step)
-    alpha, draws = alpha_at(step, config), task.draws(step)
+    draws = task.draws(step)
     if config.fast:
         losses, carry = loop.backward(model, task, batch, alpha, draws, config, device, weights)
     else:

@@ -56,7 +56,7 @@ class Bare(nn.Module):
      r"text_encoder=CausalLM gives \(2, 9, 40\), and must give \(2, 9, 48\)"),
     (lambda: CausalLM(small(vocab_size=70)),
      r"word_table\(\) gives \(70, 48\), and must give \(64, 48\)"),
-    (Bare, r"text_encoder=Bare has no pool\(\): ALBEF calls pool\(x, keep\) for the vector"),
+    (Bare, r"text_encoder=Bare has no word_table\(\): ALBEF calls it"),
     (lambda: print, "text_encoder=builtin_function_or_method must be an nn.Module")])
 def test_a_text_encoder_that_does_not_fit_is_refused_by_what_it_gives(encoder, message):
     with pytest.raises(ValueError, match=message):

@@ -87,8 +87,11 @@ class FastPretrain(Pretrain):
 
         if phase.match and self.without != {"itm", "mlm"}:
             rows = len(keys[2])
-            sims = i2t[:, :rows].detach(), t2i[:, :rows].detach()
-            negatives = self.draw_negatives(sims, self.in_reach(excluded), batch, draws, phase.hard)
+            sims = [sim[:, :rows].detach() * phase.hard for sim in (i2t, t2i)]
+            excluded = self.in_reach(excluded)
+            text_rows, has_text = self.hard_negatives(sims[0], excluded[0], draws.negative_text)
+            image_rows, has_image = self.hard_negatives(sims[1], excluded[1], draws.negative_image)
+            negatives = Negatives(text_rows, image_rows, has_text, has_image)
             pool, negatives = self.fetch(encoded, batch.keep, negatives)
             keys_values = student.fusion.keys_values(pool.image)
 
@@ -185,15 +188,15 @@ class FastPretrain(Pretrain):
         image, text = map(distributed.gather, features)
         return image, text, distributed.gather(batch.keys(self.config.equal_texts_match))
 
-    def in_reach(self, excluded: tuple[Tensor, Tensor]) -> list[Tensor]:
+    def in_reach(self, excluded: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """What ITM excludes (b, B), and with it the rows of processes too far away."""
         peers = distributed.peers(self.config.hard_negatives)
         if len(peers) == distributed.world():
-            return list(excluded)
+            return excluded
         b, rows = excluded[0].shape
         process = torch.arange(rows, device=excluded[0].device) // b
         others = (process < peers.start) | (process >= peers.stop)
-        return [rows | others for rows in excluded]
+        return excluded[0] | others, excluded[1] | others
 
     def fetch(self, encoded: "Encoded", keep: Tensor, negatives: Negatives
               ) -> tuple["Pool", Negatives]:

@@ -111,7 +111,7 @@ def use_own_modules(albef: ALBEF, own: Mapping[str, ModuleType]) -> None:
 
 def make_text_encoder(module: ModuleType, config: Config) -> nn.Module:
     """Chapter 03's text encoder, with what ALBEF asks of one: see albef.check_text_encoder."""
-    methods = {"pool": TextEncoder.pool, "word_table": TextEncoder.word_table}
+    methods = {"word_table": TextEncoder.word_table}
     return type("TextEncoder", (module.TextEncoder,), methods)(config)
 
 

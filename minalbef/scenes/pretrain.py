@@ -2,7 +2,6 @@
 
 An example of how to extend `Pretrain`: a batch that knows more, and three methods overridden.
 """
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeGuard
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from minalbef.data import move
 from minalbef.fast.pretrain import fast_form
-from minalbef.pretrain import Draws, Negatives, Pairs, Pretrain, PretrainBatch
+from minalbef.pretrain import Negatives, Pairs, Pretrain, PretrainBatch
 
 LESSON = 10.0       # weight of siblings in the lesson: see notebooks/experiments/tried.md
 
@@ -55,16 +54,16 @@ class ScenePretrain(Pretrain):
         """Per-loss weights; losses not listed weigh 1. In the lesson siblings outweigh all else."""
         return {"siblings": LESSON} if self.config.in_lesson(step) else {}
 
-    def draw_negatives(self, sims: Sequence[Tensor], excluded: Sequence[Tensor],
-                       batch: PretrainBatch, draws: Draws, hard: bool) -> Negatives:
-        """See Pretrain.draw_negatives; siblings are left to their own loss."""
-        if has_siblings(batch):
-            siblings, _ = batch.sibling_rows()
-            first = self.rank * len(sims[0])
-            apart = torch.zeros_like(excluded[0])
-            apart[siblings, first + (siblings ^ 1)] = True
-            excluded = [pairs | apart for pairs in excluded]
-        return super().draw_negatives(sims, excluded, batch, draws, hard)
+    def positives(self, batch: PretrainBatch, ids: Tensor, rows: int | None = None
+                  ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """See Pretrain.positives; of ITM's negatives siblings are left to their own loss."""
+        positive, excluded = super().positives(batch, ids, rows)
+        if not has_siblings(batch):
+            return positive, excluded
+        siblings, _ = batch.sibling_rows()
+        apart = torch.zeros_like(excluded[0])
+        apart[siblings, self.rank * len(apart) + (siblings ^ 1)] = True
+        return positive, (excluded[0] | apart, excluded[1] | apart)
 
     def pair(self, negatives: Negatives, batch: PretrainBatch) -> Pairs:
         """ITM's pairs, and behind them each sibling's text with the other's image.

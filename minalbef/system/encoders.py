@@ -37,7 +37,7 @@ def image_encoder(config: Config, encoder: nn.Module | None = None) -> nn.Module
 def text_encoder(config: Config, encoder: nn.Module | None = None) -> nn.Module:
     """What config.text_encoder names, or `encoder` in its place.
 
-    It maps (b, l) to (b, l, config.text_width), and has TextEncoder's `pool` and `word_table`.
+    It maps (b, l) to (b, l, config.text_width), and has TextEncoder's `word_table`.
     Raises ValueError for one that doesn't, and for a name that can't be imported.
     """
     name = config.text_encoder
@@ -143,27 +143,27 @@ def check_image_encoder(encoder: nn.Module, config: Config) -> None:
 def check_text_encoder(encoder: Any, config: Config) -> None:
     """Raises ValueError unless an encoder maps word ids (b, l) to tokens (b, l, config.text_width).
 
-    It also needs what TextEncoder has: pool(x, keep) and word_table(). Each of the three is called
-    once, on two texts of [PAD], in evaluation mode: the encoder's state stays as it is.
+    It also needs TextEncoder's word_table(), and may have pool(x, keep) -> (b, d), the vector that
+    stands for each text; else that is the first token. All are called once, on two texts of [PAD],
+    in evaluation mode: the encoder's state stays as it is.
     """
     require_module("text_encoder", encoder)
     name = type(encoder).__name__
     length = config.text_length
     width = config.text_width
     words = config.vocab_size
-    for method in ("pool", "word_table"):
-        if not callable(getattr(encoder, method, None)):
-            raise ValueError(
-                f"text_encoder={name} has no {method}(): ALBEF calls pool(x, keep) for the vector "
-                f"that stands for each text, (b, {width}), and word_table() for the embeddings "
-                f"that the word head is tied to, ({words}, {width})")
+    if not callable(getattr(encoder, "word_table", None)):
+        raise ValueError(
+            f"text_encoder={name} has no word_table(): ALBEF calls it for the embeddings that the "
+            f"word head is tied to, ({words}, {width})")
     device = next(encoder.parameters(), torch.zeros(())).device
     tokens = torch.zeros(2, length, dtype=torch.long, device=device)
     keep = torch.ones(2, length, dtype=torch.bool, device=device)
     with evaluation_mode(encoder):
         x = encoder(tokens, keep)
         require_shape(f"text_encoder={name}", x, (2, length, width))
-        require_shape(f"text_encoder={name}: pool(x, keep)", encoder.pool(x, keep), (2, width))
+        if hasattr(encoder, "pool"):
+            require_shape(f"text_encoder={name}: pool(x, keep)", encoder.pool(x, keep), (2, width))
         require_shape(f"text_encoder={name}: word_table()", encoder.word_table(), (words, width))
 
 

@@ -15,7 +15,7 @@ from minalbef import train
 from minalbef.datasets.loader import Ahead
 from minalbef.fast import loop
 from minalbef.fast.pretrain import FastPretrain
-from minalbef.pretrain import Phase, Pretrain, make_draws
+from minalbef.pretrain import Negatives, Phase, Pretrain, make_draws
 from minalbef.recipes import pretrain as recipe
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.pretrain import ScenePretrain
@@ -127,8 +127,11 @@ def drawn_pairs(task, batch) -> tuple[set, set]:
         draws = make_draws(step, task.config)
         b = len(batch.ids)
         true = batch.match | (batch.ids[:, None] == batch.ids)
-        sims = [torch.zeros(b, b)] * 2
-        negatives = task.draw_negatives(sims, [true.T, true], batch, draws, True)
+        _, excluded = task.positives(batch, batch.ids)
+        assert torch.equal(excluded[0] & true.T, true.T)
+        text, has_text = task.hard_negatives(torch.zeros(b, b), excluded[0], draws.negative_text)
+        image, has_image = task.hard_negatives(torch.zeros(b, b), excluded[1], draws.negative_image)
+        negatives = Negatives(text, image, has_text, has_image)
         for text, image, label, ok in zip(*task.pair(negatives, batch)):
             if ok:
                 (yes if label else no).add((int(text), int(image)))

@@ -17,7 +17,7 @@ from in_batch import InBatch
 from minalbef import ALBEF, Config
 from minalbef.layers import MLP, init_weights
 from minalbef.losses import itc_loss
-from minalbef.pretrain import Draws, Phase
+from minalbef.pretrain import Draws, Negatives, Phase
 
 
 def patches_under(boxes: Tensor, grid: int) -> Tensor:
@@ -73,9 +73,10 @@ class XVLMPretrain(InBatch):
         positives = batch.fits.T, batch.fits             # of images as queries, and of phrases
         itc = itc_loss(sim, sim, 0.0, positives[0]) + itc_loss(sim.T, sim.T, 0.0, positives[1])
 
-        sims = sim.detach(), sim.T.detach()
-        negatives = self.draw_negatives(sims, positives, batch, draws, phase.hard)
-        pairs = self.pair(negatives, batch)
+        sim = sim.detach() * phase.hard
+        phrase, has_phrase = self.hard_negatives(sim, positives[0], draws.negative_text)
+        region, has_region = self.hard_negatives(sim.T, positives[1], draws.negative_image)
+        pairs = self.pair(Negatives(phrase, region, has_phrase, has_region), batch)
         seen = torch.cat([torch.ones_like(inside[:, :1]), inside], 1)
         fused = model.fuse(text, keep, regions, seen, pairs=(pairs.texts, pairs.images), queries=1)
         itm = self.itm_losses(model.match_logits(fused), pairs, batch)["itm"]
