@@ -16,8 +16,6 @@ Number = TypeVar("Number", int, float)
 MANY = 10 ** 9                        # no run comes near it, and sums of it fit 64 bits
 
 
-
-
 def number(default: Number, least: float, most: float) -> Number:
     """A field with a range: `batch: int = number(512, 1, MANY)`."""
     return field(default=default, metadata={"range": (least, most)})

@@ -16,15 +16,6 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 BLOCK = 64                              # rows of a batch that share a generator
 
-
-
-
-
-
-
-
-
-
 _MEAN = 255 * torch.tensor(MEAN)[:, None, None]                              # (3, 1, 1)
 _STD = 255 * torch.tensor(STD)[:, None, None]
 

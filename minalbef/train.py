@@ -102,7 +102,7 @@ def train_step(model: nn.Module, task: Trainable, optimiser: torch.optim.Optimiz
     """
     lr = lr_at(step, config)
     for group in optimiser.param_groups:
-        group["lr"] = lr * group["share"]
+        group["lr"] = lr * group["lr_scale"]
     if config.dropout:
         torch.manual_seed(dropout_seed(config.seed, step))
     alpha = alpha_at(step, config)
@@ -166,9 +166,9 @@ def alpha_at(step: int, config: Config) -> float:
 
 
 def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
-    """AdamW's groups by weight decay, and by `share`: a group's learning rate over the step's.
+    """AdamW's groups by weight decay, and by `lr_scale`: its learning rate over the step's.
 
-    Matrices alone decay; temperature and stem each have a share of their own. With decay_all,
+    Matrices alone decay; temperature and stem each have a scale of their own. With decay_all,
     whatever is not 1-D decays: temperature, class token and positions too, as in the original.
     With config.muon_lr, groups of matrices that Muon trains have "muon".
     """
@@ -180,18 +180,21 @@ def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
         decays = p.ndim != 1
         if not config.decay_all and (p.ndim == 0 or last in NO_DECAY):
             decays = False
-        share = 1.0
+        lr_scale = 1.0
         if ".patch_embed." in name:
-            share = config.stem_lr
+            lr_scale = config.stem_lr
         if last == "temperature":
-            share = config.temperature_lr
+            lr_scale = config.temperature_lr
         decay = config.weight_decay if decays else 0.0
         muon = config.muon_lr > 0 and is_hidden(name, p)
         if muon:
-            share *= config.muon_lr
-        groups.setdefault((decay, share, muon), []).append(p)
-    return [dict(params=params, weight_decay=decay, share=share) | (dict(muon=True) if muon else {})
-            for (decay, share, muon), params in groups.items()]
+            lr_scale *= config.muon_lr
+        groups.setdefault((decay, lr_scale, muon), []).append(p)
+    result = []
+    for (decay, lr_scale, muon), params in groups.items():
+        group = dict(params=params, weight_decay=decay, lr_scale=lr_scale)
+        result.append(group | {"muon": True} if muon else group)
+    return result
 
 
 def choose_optimiser(task: nn.Module, config: Config) -> torch.optim.AdamW:

@@ -12,36 +12,6 @@ from minalbef.layers import MLP, Attention, Layer, init_weights
 NORM_EPS = 1e-6                       # timm's for ViT; BERT has another
 
 
-def grid_positions(grid: int, width: int) -> Tensor:
-    """Sines and cosines of row and column, of unit variance: -> (grid * grid, width)."""
-    quarter = math.ceil(width / 4)
-    frequencies = torch.pi * 2.0 ** (torch.arange(quarter) * 4 / quarter - 1)
-    angles = torch.outer(torch.arange(grid) / grid, frequencies)
-    waves = torch.cat([angles.sin(), angles.cos()], 1)                       # (grid, 2 quarter)
-    rows = waves[:, None].expand(grid, grid, -1)
-    both = torch.cat([rows, rows.transpose(0, 1)], 2)                        # (y, x, 4 quarter)
-    positions = rearrange(both, "y x d -> (y x) d")[:, :width]
-    positions = positions - positions.mean(0)
-    return positions / positions.std()
-
-
-def resize_positions(pos_embed: Tensor, grid: int) -> Tensor:
-    """Resize position embeddings to another grid (bicubic), except for [CLS].
-
-    (1, 1 + n, d) -> (1, 1 + grid * grid, d). Raises ValueError if n is not a square.
-    """
-    cls = pos_embed[:, :1]
-    patches = pos_embed[:, 1:]
-    side = int(patches.shape[1] ** 0.5)
-    if side * side != patches.shape[1]:
-        raise ValueError(f"{patches.shape[1]} patch positions are not a square grid")
-    if side == grid:
-        return pos_embed
-    patches = rearrange(patches, "1 (y x) d -> 1 d y x", y=side)
-    patches = F.interpolate(patches, size=(grid, grid), mode="bicubic", align_corners=False)
-    return torch.cat([cls, rearrange(patches, "1 d y x -> 1 (y x) d")], 1)
-
-
 class PatchEmbed(nn.Module):
     """Project each patch of the image to a token: (b, 3, s, s) -> (b, n, d)."""
 
@@ -140,3 +110,33 @@ class ViT(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
+
+
+def grid_positions(grid: int, width: int) -> Tensor:
+    """Sines and cosines of row and column, of unit variance: -> (grid * grid, width)."""
+    quarter = math.ceil(width / 4)
+    frequencies = torch.pi * 2.0 ** (torch.arange(quarter) * 4 / quarter - 1)
+    angles = torch.outer(torch.arange(grid) / grid, frequencies)
+    waves = torch.cat([angles.sin(), angles.cos()], 1)                       # (grid, 2 quarter)
+    rows = waves[:, None].expand(grid, grid, -1)
+    both = torch.cat([rows, rows.transpose(0, 1)], 2)                        # (y, x, 4 quarter)
+    positions = rearrange(both, "y x d -> (y x) d")[:, :width]
+    positions = positions - positions.mean(0)
+    return positions / positions.std()
+
+
+def resize_positions(pos_embed: Tensor, grid: int) -> Tensor:
+    """Resize position embeddings to another grid (bicubic), except for [CLS].
+
+    (1, 1 + n, d) -> (1, 1 + grid * grid, d). Raises ValueError if n is not a square.
+    """
+    cls = pos_embed[:, :1]
+    patches = pos_embed[:, 1:]
+    side = int(patches.shape[1] ** 0.5)
+    if side * side != patches.shape[1]:
+        raise ValueError(f"{patches.shape[1]} patch positions are not a square grid")
+    if side == grid:
+        return pos_embed
+    patches = rearrange(patches, "1 (y x) d -> 1 d y x", y=side)
+    patches = F.interpolate(patches, size=(grid, grid), mode="bicubic", align_corners=False)
+    return torch.cat([cls, rearrange(patches, "1 d y x -> 1 (y x) d")], 1)

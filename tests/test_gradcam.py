@@ -61,8 +61,6 @@ def test_maps_are_the_originals(name):
     assert max(worst.values()) < 1, worst
 
 
-
-
 @pytest.fixture(scope="module")
 def case():
     torch.manual_seed(0)

@@ -90,7 +90,7 @@ def test_parameter_groups_decay_matrices_alone_and_slow_temperature_and_stem():
     treated = {}
     for group in parameter_groups(task, CONFIG):
         for p in group["params"]:
-            treated[names[id(p)]] = (group["weight_decay"], group["share"])
+            treated[names[id(p)]] = (group["weight_decay"], group["lr_scale"])
     assert treated.keys() == dict(task.student.named_parameters()).keys(), (
         "all of the student, none of the teacher")
     assert treated["temperature"] == (0, 0.03)

@@ -129,7 +129,7 @@ def train_alone(start: Start, lessons: Lessons, arm: Arm) -> dict[str, Any]:
     shares = torch.tensor([1 - arm.labels, 1 + arm.labels])
     weights = shares[labels]
     for group in start.optimiser.param_groups:
-        group["lr"] = arm.rate * train.lr_at(start.first, start.config) * group["share"]
+        group["lr"] = arm.rate * train.lr_at(start.first, start.config) * group["lr_scale"]
 
     def step(i: int) -> float:
         logits = start.match(*lessons.draw(arm, draws), texts, images)

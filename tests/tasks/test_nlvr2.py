@@ -201,8 +201,6 @@ def test_as_the_original(what, size):
     assert not off, off
 
 
-
-
 # names and weights
 
 

@@ -45,8 +45,6 @@ def test_a_step_has_the_losses_of_its_phase(kind, step, names):
             assert abs(changed[name] - losses[name]) > 1e-4
 
 
-
-
 @pytest.mark.parametrize("step", [0, 5, 10, 15])
 def test_without_siblings_pretraining_on_scenes_is_the_papers(step):
     batch = Batches(CONFIG)(0)
