@@ -144,7 +144,7 @@ class TrainConfig(_Checked):
     batch: int = number(512, 1, MANY)  # of all processes together
     epochs: float = number(30.0, 1e-6, 1_000_000)
     epoch: int = number(5_100_000, 1, 1_000 * MANY)  # examples
-    share: float = number(1.0, 1e-6, 1)  # of the pairs; epoch and warm-up shrink with it
+    data_fraction: float = number(1.0, 1e-6, 1)  # of the pairs; epoch and warm-up shrink with it
     lr: float = number(1e-4, 0, 1_000)
     lr_start: float = number(1e-5, 0, 1_000)  # warm-up begins here
     lr_end: float = number(1e-5, 0, 1_000)  # cosine ends here

@@ -116,7 +116,7 @@ PRESETS: dict[str, Changes] = {
 def preset(name: str, /, **changes: Any) -> Config:
     """The settings of a named preset, with your changes: `preset("tiny", batch=32)`.
 
-    With share=0.1, epoch and warm-up are a tenth of the preset's, unless you change them, too.
+    With data_fraction=0.1, epoch and warm-up are a tenth of the preset's, unless you change them.
     Raises ValueError for a name that does not exist, with the nearest that does, and for values
     that do not fit.
     """
@@ -124,10 +124,10 @@ def preset(name: str, /, **changes: Any) -> Config:
         names = ", ".join(PRESETS)
         raise ValueError(f"no preset {name!r}{nearest(name, PRESETS)}; there are {names}")
     config = replace_checked(Config(name=name, **PRESETS[name]), **changes)
-    if config.share == 1:
+    if config.data_fraction == 1:
         return config
     shrunk = {}
     for field in ("epoch", "warmup_steps"):
         if field not in changes:
-            shrunk[field] = max(1, round(config.share * getattr(config, field)))
+            shrunk[field] = max(1, round(config.data_fraction * getattr(config, field)))
     return replace(config, **shrunk)

@@ -34,11 +34,11 @@ def test_steps_and_grid_by_hand():
 
 def test_a_share_shrinks_the_run_and_its_warm_up_and_keeps_its_phases():
     full = preset("tiny")
-    part = preset("tiny", share=0.1)
+    part = preset("tiny", data_fraction=0.1)
     assert (part.steps, part.warmup_steps) == (full.steps // 10, full.warmup_steps // 10)
-    assert part == dataclasses.replace(full, share=0.1, epoch=full.epoch // 10,
+    assert part == dataclasses.replace(full, data_fraction=0.1, epoch=full.epoch // 10,
                                        warmup_steps=full.warmup_steps // 10)
-    assert preset("tiny", share="0.1", epoch=640).steps == 10
+    assert preset("tiny", data_fraction="0.1", epoch=640).steps == 10
 
 
 @pytest.mark.parametrize("name, changes, says", [

@@ -141,7 +141,7 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     Raises ValueError for an unknown set, for a file that is missing or broken, for too many bad
     entries, and while another process prepares the same set.
     """
-    check_range(f"share={share}", share, *RANGES["share"])
+    check_range(f"share={share}", share, *RANGES["data_fraction"])
     folder = Path(out) / name
     command = command_of(name, source, out, images, without, columns, look, most_bad, share)
     if name == "clipart":

@@ -247,7 +247,7 @@ def open_records(task: str, data: Sequence[str | Path], share: float = 1.0) -> R
         return dataset
     numbers = [i for i in range(len(dataset)) if in_share(dataset[i].id, share)]
     if not numbers:
-        raise ValueError(f"share={share} of the {len(dataset):,} records of "
+        raise ValueError(f"data_fraction={share} of the {len(dataset):,} records of "
                          f"{', '.join(map(str, data))} is less than one of them; "
                          "take a larger share")
     return Subset(dataset, numbers)

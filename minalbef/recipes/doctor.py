@@ -89,7 +89,8 @@ def examine(run: str | Path, data: Sequence[str | Path] = (), number: int = 500)
         if own and own.isdisjoint(hashes_of(data).values()):
             note(f"not its own training pairs: {', '.join(map(str, data))} isn't what it was "
                  "trained on, or was prepared again since")
-        pairs["train"] = sample(diagnosis, open_records("retrieval", data, config.share), number)
+        trained = open_records("retrieval", data, config.data_fraction)
+        pairs["train"] = sample(diagnosis, trained, number)
         held_out = validation_records("retrieval", data)
         if held_out is None:
             note(f"no search among {SPLIT} pairs: the set has none, or the run was trained on them")

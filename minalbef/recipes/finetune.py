@@ -135,7 +135,7 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
     else:
         need_scenes(base, source)
         recipe = {**TUNING, **SCENE_TASKS[task].settings}
-        config = replace(base, share=1.0, **recipe, name=f"{base.name}-{task}")
+        config = replace(base, data_fraction=1.0, **recipe, name=f"{base.name}-{task}")
     config = replace_checked(config, **read_changes(tuple(changes)))
     if data:
         check_upright(config, data)
@@ -153,9 +153,9 @@ def check_settings(config: Config, base: Config, source: str | Path) -> None:
 
     base: the settings of the run to start from
     """
-    if config.share < 1:
-        raise ValueError(f"share={config.share} is for pretraining; to fine-tune on part of a set, "
-                         "prepare it with --share, and on fewer scenes, set epoch")
+    if config.data_fraction < 1:
+        raise ValueError(f"data_fraction={config.data_fraction} is for pretraining; to fine-tune "
+                         "on part of a set, prepare it with --share, and on fewer scenes, set epoch")
     for field in SIZES:
         value = getattr(config, field)
         source_value = getattr(base, field)

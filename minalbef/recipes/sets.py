@@ -64,7 +64,7 @@ class TrainingSets:
         self.folder = folder
         self.source = source
         check_upright(config, self.data)
-        self.records = open_records(task, self.data, config.share)
+        self.records = open_records(task, self.data, config.data_fraction)
         self.hashes = hashes_of(self.data)       # now: a set may be prepared again meanwhile
         self.held_out = validation_records(task, self.data) if config.validate_every else None
 
@@ -166,7 +166,7 @@ def pretraining_settings(config: Config, data: Folders, changed: Mapping[str, st
     """
     data = folders_of(data)
     if "epoch" not in changed:
-        config = replace(config, epoch=len(open_records("pretrain", data, config.share)))
+        config = replace(config, epoch=len(open_records("pretrain", data, config.data_fraction)))
     if "upright" not in changed:
         config = replace(config, upright=sets_upright(data))
     check_upright(config, data)
@@ -184,8 +184,8 @@ def pretraining_settings(config: Config, data: Folders, changed: Mapping[str, st
 
 def captions_of(data: Folders, config: Config, count: int) -> list[str]:
     """Captions of prepared sets, by random records."""
-    return sample_texts(open_records("pretrain", folders_of(data), config.share), config.seed,
-                        count)
+    records = open_records("pretrain", folders_of(data), config.data_fraction)
+    return sample_texts(records, config.seed, count)
 
 
 def describe_steps(config: Config, task: str) -> str:
