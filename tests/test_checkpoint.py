@@ -19,7 +19,7 @@ from minalbef.ema import make_teacher
 from minalbef.layers import record_weights
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.predict import predict
-from minalbef.system.checkpoint import fit_weights, load_state, save, save_state, write_atomically
+from minalbef.system.checkpoint import load_state, save, save_state, write_atomically
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import run as run_module
 from minalbef.tasks.run import Run, load
@@ -174,7 +174,7 @@ def test_weights_that_are_no_numbers_are_found_on_loading(folder):
     weights["image_proj.bias"][1] = torch.nan
     write_weights(folder / "model.safetensors", weights)
     with pytest.raises(ValueError,
-                       match="model.safetensors cannot be used: .* is not finite.*train it again"):
+                       match="cannot be used: its weight .* is not finite.*train it again"):
         load(folder)
 
 
@@ -184,10 +184,8 @@ def test_weights_that_do_not_fit_are_listed(folder):
     weights |= {"extra": torch.zeros(1), "image_proj.bias": torch.zeros(5)}
     write_weights(folder / "model.safetensors", weights)
     with pytest.raises(ValueError,
-                       match=r"missing temperature; unexpected extra; image_proj.bias is \(5,\), wanted"):
+                       match=r"Missing .*temperature.*Unexpected .*extra.*size mismatch for image_proj.bias"):
         load(folder)
-    with pytest.raises(ValueError, match="and [0-9]+ more"):
-        fit_weights(ALBEF(small()), {}, "nothing")
 
 
 # writing
@@ -276,16 +274,16 @@ def test_a_flipped_byte_of_the_state_is_found(tmp_path):
 
 
 @pytest.mark.parametrize("now, says", [
-    ({"tokenizer": "b", "coco/train": "c", "vg/train": "d"}, "its tokenizer differs"),
-    ({"tokenizer": "a", "coco/train": "e", "vg/train": "d"}, "its coco/train differs"),
-    ({"tokenizer": "a", "coco/train": "c"}, "it had vg/train, which is missing here"),
+    ({"tokenizer": "b", "coco/train": "c", "vg/train": "d"}, "tokenizer: a there, b here"),
+    ({"tokenizer": "a", "coco/train": "e", "vg/train": "d"}, "coco/train: c there, e here"),
+    ({"tokenizer": "a", "coco/train": "c"}, "vg/train: d there, none here"),
     ({"tokenizer": "a", "vg/train": "d", "coco/train": "c"},
-     "its order was tokenizer, coco/train, vg/train")])
+     "order: .'tokenizer', 'coco/train', 'vg/train'. there")])
 def test_a_run_does_not_go_on_with_what_it_did_not_begin_from(tmp_path, now, says):
     task, optimiser, config = training()
     origin = {"tokenizer": "a", "coco/train": "c", "vg/train": "d"}
     save_state(tmp_path, task, optimiser, 7, config, origin)
-    message = f"{tmp_path} holds a run that began from something else: {says}.*--run"
+    message = f"{tmp_path} holds a run that began from something else .{says}.*--run"
     with pytest.raises(ValueError, match=message):
         load_state(tmp_path, task, optimiser, config, now)
     assert load_state(tmp_path, task, optimiser, config, dict(origin)) == 7

@@ -13,6 +13,8 @@ def require_config(config: Any) -> "Config":
     if not isinstance(config, Config):
         raise ValueError(f"config={config!r} must be a Config; make one with minalbef.preset(name)")
     return config
+
+
 # may differ on resume: they change rounding and dropout's masks
 FREE = ("fast", "device", "checkpointing", "compile", "tensorboard")
 
@@ -81,8 +83,15 @@ def other_settings(values: dict[str, Any], config: Config) -> str:
     """
     there = from_dict(values).to_dict()
     here = config.to_dict()
-    differences = []
-    for name, value in here.items():
-        if there[name] != value and name not in FREE:
-            differences.append(f"{name}: {there[name]} there, {value} here")
-    return "; ".join(differences)
+    return differences({name: there[name] for name in here if name not in FREE},
+                       {name: here[name] for name in here if name not in FREE})
+
+
+def differences(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """"seed: 0 there, 3 here", of values by name; "" where none differ."""
+    lines = []
+    for name in {**there, **here}:
+        if there.get(name) != here.get(name):
+            then = there.get(name, "none")
+            lines.append(f"{name}: {then} there, {here.get(name, 'none')} here")
+    return "; ".join(lines)

@@ -109,8 +109,8 @@ class Tokenizer:
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
         """Read a tokenizer.json. Raises ValueError if it is missing or can't be read."""
-        problem = f"{path}: no readable tokenizer.json"
-        with restate(problem, "copy it again", Exception):   # the library raises nothing narrower
+        # the library raises nothing narrower
+        with restate(f"{path} is damaged", "copy it again", Exception):
             require_file(Path(path))
             core = Core.from_str(Path(path).read_text(encoding="utf-8"))
             # not the file's normaliser and the like, which `digest` doesn't cover

@@ -215,8 +215,8 @@ def take_other_origin(run: Path) -> None:
 PARTS = [
     (set_step, train, "state.pt cannot be read .step -5 is not one of its 8"),
     (remove_state, train, "holds a trained model .* without the state of its training"),
-    (take_other_origin, train, "began from something else: its tokenizer differs"),
-    (take_other_tokenizer, load, "tokenizer.json belongs to another run"),
+    (take_other_origin, train, "began from something else .tokenizer: of other captions there"),
+    (take_other_tokenizer, load, "was trained with other settings .*tokenizer: "),
 ]
 
 
