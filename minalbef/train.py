@@ -56,7 +56,7 @@ def fit(task: Trainable, batches: Callable[[int], Any], config: Config, folder: 
     device = distributed.device_of(config.device)
     task.to(device).train()
     config = checkpoint.settle_precision(config, folder, device)
-    with writing.lock(folder, config):
+    with writing.lock(folder):
         optimiser = choose_optimiser(task, config)
         start = checkpoint.load_state(folder, task, optimiser, config, origin)
         check_start(start, folder)
