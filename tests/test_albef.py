@@ -82,8 +82,7 @@ class Pixels(nn.Module):
 
 @pytest.mark.parametrize("encoder, says", [
     (lambda: Pixels(40),
-     r"Pixels gives tokens of width 40, and config.image_width is 32: end the encoder in "
-                         r"nn.Linear.40, 32., or make the preset with image_width=40"),
+     r"Pixels gives \(2, 10, 40\) .* end the encoder in an nn.Linear to config.image_width"),
     (lambda: Pixels(32, lambda x: x[:, 0]),
      r"Pixels gives \(2, 32\) for images \(2, 3, 24, 24\), and must give tokens "
                                             r"\(2, 1 \+ n, 32\), \[CLS\] first"),

@@ -12,10 +12,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from minalbef.config import Config
+from minalbef.system.writing import require_file
 
 MAX_PIXELS = 80_000_000                 # below PIL's limit, at which it warns and decodes anyway
 MAX_SIDE = 1_000_000                    # resizing takes PIL 32 bytes per pixel of a side
-NO_FILE = "not a file, but a folder, device or pipe"
 # none of PIL's others: it hands EPS, whatever the file's name, to Ghostscript, which executes it
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
@@ -61,7 +61,8 @@ class ImageFile:
         """Its bytes. Raises ChangedImage for other ones, OSError for a file that is gone."""
         # each read is hashed, which takes 3% of the time to open and augment an image: size and
         # time of a file may stay as they were when two files change their names
-        with open(regular_file(self.path), "rb") as file:
+        require_file(self.path)
+        with open(self.path, "rb") as file:
             file.seek(self.offset)
             data = file.read(-1 if self.size is None else self.size)
         if self.hash is not None and content_hash(data) != self.hash:
@@ -69,13 +70,6 @@ class ImageFile:
                                "caption may be another image's; put the image back, or prepare "
                                f"the set again: minalbef {self.again}")
         return data
-
-
-def regular_file(path: Path) -> Path:
-    """The path itself. Raises ValueError for a folder, device or pipe: opening one may hang."""
-    if path.exists() and not path.is_file():
-        raise ValueError(NO_FILE)
-    return path
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,7 @@ def image_files(folder: str | Path) -> tuple[list[Path], dict[str, str]]:
             if path.suffix.lower() not in SUFFIXES:
                 skip(path, "not an image by its suffix")
             elif path.exists() and not path.is_file():
-                skip(path, NO_FILE)
+                skip(path, "no file, but a folder, device or pipe")
             else:
                 images.append(path)
     return sorted(images), dict(sorted(reasons.items()))
@@ -173,7 +167,10 @@ def open_image(source: Source, upright: bool = True, least: int = 0) -> Image.Im
                 source = source.movedim(0, -1)                               # (h, w, 3)
             source = source.numpy(force=True)
         image = _to_pil(source)
-        _check_size(image)
+        if not 0 < image.width * image.height <= MAX_PIXELS or max(image.size) > MAX_SIDE:
+            raise ValueError(f"{image.width} x {image.height} is over the limit of "
+                             f"{MAX_PIXELS:,} pixels or {MAX_SIDE:,} a side, or has none; make it "
+                             "smaller")
         if least and not isinstance(source, Image.Image):        # yours stays as it is
             image.draft(None, (least, least))
         if upright:
@@ -194,11 +191,11 @@ def _name_of(source: Source) -> str:
     """What an error calls an image."""
     if isinstance(source, np.ndarray):
         return f"the array of shape {source.shape} and type {source.dtype}"
-    if isinstance(source, (Image.Image, Tensor)):
+    if isinstance(source, Image.Image):
         return "the image"
-    if isinstance(source, Path):
+    if isinstance(source, (str, Path)):
         return str(source)
-    return str(getattr(source, "name", source))
+    return getattr(source, "name", "the file")
 
 
 def _to_pil(source: str | Path | BinaryIO | Image.Image | np.ndarray | ImageFile) -> Image.Image:
@@ -209,20 +206,9 @@ def _to_pil(source: str | Path | BinaryIO | Image.Image | np.ndarray | ImageFile
             raise TypeError("it must be uint8, (h, w, 3)")
         return Image.fromarray(source)
     if isinstance(source, (str, Path)):
-        regular_file(Path(source))
+        require_file(Path(source))
     # PIL reads an ImageFile by its `read`
     return Image.open(source, formats=FORMATS)               # type: ignore[arg-type]
-
-
-def _check_size(image: Image.Image) -> None:
-    size = f"{image.width} x {image.height}"
-    if 0 in image.size:
-        raise ValueError(f"{size} has no pixels")
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{size} is over the limit of {MAX_PIXELS:,} pixels; make it smaller")
-    if max(image.size) > MAX_SIDE:
-        raise ValueError(f"{size} has a side over the limit of {MAX_SIDE:,} pixels; "
-                         "make it shorter")
 
 
 def _make_upright(image: Image.Image) -> Image.Image:
@@ -230,7 +216,7 @@ def _make_upright(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):        # deeper grey, which PIL would clip at 255
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
-    if is_transparent(image):
+    if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
@@ -251,11 +237,6 @@ def _to_8_bits(grey: np.ndarray) -> np.ndarray:
         return (grey // 257).astype(np.uint8)
     raise ValueError(f"its grey values lie between {low:g} and {high:g}, so that white is unknown: "
                      "they must lie within 0 and 1, or be whole numbers up to 255 or 65,535")
-
-
-def is_transparent(image: Image.Image) -> bool:
-    """Whether an image has an alpha channel, or a transparent colour."""
-    return "A" in image.getbands() or "transparency" in image.info
 
 
 def read_pixels(image: Source, size: int, upright: bool = False) -> Tensor:
