@@ -51,15 +51,6 @@ def test_a_folder_that_another_process_holds_is_refused_with_its_number(holder, 
         assert (tmp_path / "run" / ".lock").exists()
 
 
-def test_the_lock_of_a_killed_process_is_gone(holder, tmp_path):
-    process, _ = holder(tmp_path / "run")
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert (tmp_path / "run" / ".lock").exists(), "the check is blind: it was no sudden end"
-    with lock(tmp_path / "run"):
-        pass
-
-
 def test_a_forked_worker_neither_ends_the_lock_nor_keeps_it(tmp_path):
     """Loaders fork workers. An inherited lock would go when one ends,
     or stay when its parent is killed."""
