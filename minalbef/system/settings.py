@@ -53,12 +53,10 @@ def convert(value: Any, kind: type) -> Any:
         number = float(value)
         return int(number) if number == int(number) else value
     return kind(value)
-# of fields that came later: what held in runs that lack them, where it isn't the default
-EARLIER = {"equal_ids_match": True, "precision": "fp32"}
 
 
 def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Config:
-    """The Config that `to_dict` gave, also after JSON, and also that of an earlier version.
+    """The Config that `to_dict` gave, also after JSON. A field that came later has its default.
 
     source: the values' file, for the message. Raises ValueError for values that do not fit.
     """
@@ -68,10 +66,8 @@ def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Co
         raise ValueError(f"{source} was made by a later version of minalbef, or changed: it has "
                          f"{', '.join(unknown)}, which this version does not know; take the later "
                          "version, or train the run again")
-    if "upright" not in values:       # an older version's; runs of scenes read files upright
-        values = values | {"upright": values.get("objects", 0) != 0}
     try:
-        return replace_checked(Config(), **EARLIER | values)
+        return replace_checked(Config(), **values)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
 
