@@ -124,7 +124,7 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
             # a copy: safetensors refuses tensors that share memory, as tied weights do
             weights[key] = value.detach().to("cpu", copy=True).contiguous()
         file = folder / f"{name}.safetensors"
-        before = file.exists() and hash_file(file)
+        before = hash_file(file) if file.is_file() else ""
         write_atomically(file, lambda temporary: save_file(weights, temporary, metadata))
         if name == "model" and hash_file(file) != before:
             remove_reports(folder)
