@@ -43,6 +43,7 @@ class ImageFile:
     offset, size: where its bytes are in a tar; size None: all of the file
     hash: its `content_hash` when it was prepared; None: nothing is checked
     again: the command that prepares its set again
+    upright: it is opened so whoever asks, as in records of your own sets; see `open_image`
     """
 
     path: Path
@@ -50,6 +51,7 @@ class ImageFile:
     size: int | None = None
     hash: int | None = None
     again: str = field(default="prepare", compare=False)
+    upright: bool = False
 
     @property
     def name(self) -> str:
@@ -72,23 +74,16 @@ class ImageFile:
         return data
 
 
-@dataclass(frozen=True)
-class Upright:
-    """An image that is always opened upright, as in records of your own sets; see `open_image`."""
-
-    source: str | Path | BinaryIO | Image.Image | ImageFile
-Source = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor | ImageFile | Upright
+Source = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor | ImageFile
 
 
-def mark_upright(record: Any) -> Any:
-    """The record with its images marked `Upright`; arrays stay as they are: they are decoded."""
-    def mark(image: Any) -> Any:
-        if isinstance(image, (np.ndarray, Upright)):
-            return image
-        return Upright(image)
+def open_upright(record: Any) -> Any:
+    """The record with its images opened upright; arrays stay as they are: they are decoded."""
+    def open_one(image: Any) -> Any:
+        return image if isinstance(image, np.ndarray) else open_image(image)
     if hasattr(record, "images"):
-        return replace(record, images=tuple(map(mark, record.images)))
-    return replace(record, image=mark(record.image))
+        return replace(record, images=tuple(map(open_one, record.images)))
+    return replace(record, image=open_one(record.image))
 
 
 def reads_upright(records: Any, config: Config) -> bool:
@@ -152,15 +147,15 @@ def open_image(source: Source, upright: bool = True, least: int = 0) -> Image.Im
     """A path, open file, PIL image, uint8 array (h, w, 3) or tensor (3, h, w) -> an RGB image.
 
     upright: rotated as EXIF says, over white if transparent, deeper grey scaled to 8 bits; always
-        for an `Upright`. False: PIL's convert("RGB"), as the original: its boxes fit those pixels
+        for an ImageFile that is marked so. False: PIL's convert("RGB"), as the original: its boxes
+        fit those pixels
     least: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, which is faster, where its shorter side
         keeps at least so many pixels; 0: never
     Raises ValueError for what is not a whole image in one of FORMATS, has no pixels, has more than
     MAX_PIXELS, or a side longer than MAX_SIDE; ChangedImage, see `ImageFile`.
     """
-    if isinstance(source, Upright):
-        source = source.source
-        upright = True
+    if isinstance(source, ImageFile):
+        upright = upright or source.upright
     try:
         if isinstance(source, Tensor):
             if source.ndim == 3:
