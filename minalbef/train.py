@@ -45,28 +45,24 @@ def fit(task: Trainable, batches: Callable[[int], Any], config: Config, folder: 
         and compared on resume.
     random: parts of the student that begin at random initialisation; by default any may
     Writes metrics.csv and state.pt (atomically, every config.save_every steps, before validation
-    and when stopped; of a task on a GPU in the background). Layers stay compiled afterwards, with
-    config.compile.
+    and when stopped). Layers stay compiled afterwards, with config.compile.
 
     Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not
     finite (noticed when losses are logged; the last checkpoint stands), OSError when the folder
-    can't be written (in the background: noticed at the next save), ValueError for a device that
-    isn't there, a batch that processes can't share, a folder of another run or one that is being
-    written.
+    can't be written, ValueError for a device that isn't there, a batch that processes can't share,
+    a folder of another run or one that is being written.
     """
     check_task(task, config, title)
     device = distributed.device_of(config.device)
     task.to(device).train()
     config = checkpoint.settle_precision(config, folder, device)
-    with writing.lock(folder, config):
+    with writing.lock(folder):
         optimiser = choose_optimiser(task, config)
         start = checkpoint.load_state(folder, task, optimiser, config, origin)
         check_start(start, folder)
         model = loop.wrap(task, device)
         log = Log(folder, start, log_every, config, quiet, title)
-        writer = checkpoint.StateWriter(background=device.type != "cpu")
-        with (catch_signals() as signals, loop.recompute_and_compile(task, config), writer,
-              spare_old()):
+        with catch_signals() as signals, loop.recompute_and_compile(task, config), spare_old():
             if validation:
                 validation.resume(start)
             if validation and validation.due(start):
@@ -81,9 +77,7 @@ def fit(task: Trainable, batches: Callable[[int], Any], config: Config, folder: 
                 log.step(step, losses, norm, lr_at(step, config), alpha_at(step, config), save)
                 if save and distributed.rank() == 0:
                     checkpoint.save_state(folder, task, optimiser, step + 1, config, origin,
-                                          untrained_parts(task, optimiser, random), writer)
-                if stop or due:
-                    writer.wait()
+                                          untrained_parts(task, optimiser, random))
                 if stop:
                     raise Stopped(f"stopped after step {step + 1} of {config.steps}; "
                                   "the same command goes on from there")

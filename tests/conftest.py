@@ -70,13 +70,6 @@ def level_of_log():
     log.setLevel(level)
 
 
-@pytest.fixture
-def note(record_property):
-    """note(fault, times, outcome): a row of the table of injected faults,
-    which stands at the end of the report."""
-    return lambda *row: record_property("injected", list(map(str, row)))
-
-
 @pytest.fixture(scope="session")
 def explorer_page(tmp_path_factory) -> Path:
     """The explorer of the shipped model, in a file."""
@@ -98,16 +91,3 @@ def browser():
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield chromium
         chromium.close()
-
-
-def pytest_terminal_summary(terminalreporter):
-    rows = []
-    for kind in ("passed", "failed"):
-        for report in terminalreporter.getreports(kind):
-            rows += [row for name, row in report.user_properties if name == "injected"]
-    if rows:
-        rows.insert(0, ("what was injected", "times", "what came of it"))
-        width = max(len(fault) for fault, _, _ in rows)
-        terminalreporter.section("injected faults")
-        for fault, times, outcome in rows:
-            terminalreporter.write_line(f"{fault:{width}}  {times:>5}  {outcome}")

@@ -65,34 +65,6 @@ def test_the_word_head_shares_the_word_table():
         assert "decoder" not in key, "tied weights are stored once"
 
 
-class Pixels(nn.Module):
-    """An image encoder: a [CLS] of zeros, then a token per 8 x 8 pixels; BatchNorm, dropout."""
-
-    def __init__(self, width: int, change=lambda tokens: tokens):
-        super().__init__()
-        self.conv = nn.Conv2d(3, width, 8, 8)
-        self.norm = nn.BatchNorm2d(width)
-        self.change = change
-        self.drop = nn.Dropout(0.5).eval()
-
-    def forward(self, image):
-        tokens = self.drop(self.norm(self.conv(image))).flatten(2).mT
-        return self.change(torch.cat([torch.zeros_like(tokens[:, :1]), tokens], 1))
-
-
-@pytest.mark.parametrize("encoder, says", [
-    (lambda: Pixels(40),
-     r"Pixels gives tokens of width 40, and config.image_width is 32: end the encoder in "
-                         r"nn.Linear.40, 32., or make the preset with image_width=40"),
-    (lambda: Pixels(32, lambda x: x[:, 0]),
-     r"Pixels gives \(2, 32\) for images \(2, 3, 24, 24\), and must give tokens "
-                                            r"\(2, 1 \+ n, 32\), \[CLS\] first"),
-    (lambda: (lambda image: image), "image_encoder=function must be an nn.Module")])
-def test_an_image_encoder_that_does_not_fit_is_refused_by_what_it_gives(encoder, says):
-    with pytest.raises(ValueError, match=says):
-        ALBEF(small(), image_encoder=encoder())
-
-
 class TwoTemperatures(ALBEF):
     """A temperature for each direction of ITC."""
 

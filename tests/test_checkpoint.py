@@ -1,7 +1,5 @@
 """checkpoint: what is saved comes back, what is damaged is refused,
 and nothing is half-written or executed."""
-import copy
-import errno
 import shutil
 from dataclasses import replace
 
@@ -19,7 +17,7 @@ from minalbef.ema import make_teacher
 from minalbef.layers import record_weights
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.predict import predict
-from minalbef.system.checkpoint import fit_weights, load_state, save, save_state, write_atomically
+from minalbef.system.checkpoint import load_state, save, save_state
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import run as run_module
 from minalbef.tasks.run import Run, load
@@ -112,14 +110,6 @@ def test_tiny_is_the_shipped_model_where_no_folder_has_that_name(folder, tmp_pat
     assert same_state(load("tiny").model.state_dict(), load(folder).model.state_dict())
 
 
-@pytest.mark.parametrize("text, says", [("", "has no words"), ("!?", "has no words"),
-                                        ("a red apple " * 9, "the limit is 12")])
-def test_an_empty_or_too_long_sentence_is_refused(parts, folder, text, says):
-    for ask in (load(folder).similarity, load(folder).match_probability):
-        with pytest.raises(ValueError, match=says):
-            ask(parts[2][0], text)
-
-
 def test_a_folder_is_read_in_the_order_of_its_names(parts, folder, tmp_path):
     run = load(folder)
     for name, picture in zip(("b.png", "a.png", "c.PNG"), parts[2]):
@@ -174,7 +164,7 @@ def test_weights_that_are_no_numbers_are_found_on_loading(folder):
     weights["image_proj.bias"][1] = torch.nan
     write_weights(folder / "model.safetensors", weights)
     with pytest.raises(ValueError,
-                       match="model.safetensors cannot be used: .* is not finite.*train it again"):
+                       match="cannot be used: its weight .* is not finite.*train it again"):
         load(folder)
 
 
@@ -184,26 +174,11 @@ def test_weights_that_do_not_fit_are_listed(folder):
     weights |= {"extra": torch.zeros(1), "image_proj.bias": torch.zeros(5)}
     write_weights(folder / "model.safetensors", weights)
     with pytest.raises(ValueError,
-                       match=r"missing temperature; unexpected extra; image_proj.bias is \(5,\), wanted"):
+                       match=r"Missing .*temperature.*Unexpected .*extra.*size mismatch for image_proj.bias"):
         load(folder)
-    with pytest.raises(ValueError, match="and [0-9]+ more"):
-        fit_weights(ALBEF(small()), {}, "nothing")
 
 
 # writing
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "file"
-    def half(temporary):
-        temporary.write_text("ne")
-        raise OSError(errno.ENOSPC, "No space left on device")
-    path.write_text("old")
-    with pytest.raises(OSError, match=f"could not write {path}.*free some space.*untouched"):
-        write_atomically(path, half)
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    write_atomically(path, lambda temporary: temporary.write_text("new"))
-    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
-
 
 # resuming
 
@@ -257,45 +232,18 @@ def test_a_damaged_state_is_refused(tmp_path, damage):
         load_state(tmp_path, task, optimiser, config)
 
 
-def test_a_flipped_byte_of_the_state_is_found(tmp_path):
-    task, optimiser, config = training()
-    save_state(tmp_path, task, optimiser, 7, config)
-    path = tmp_path / "state.pt"
-    good = path.read_bytes()
-    refusals = 0
-    before = copy.deepcopy(task.state_dict())
-    places = [*range(0, len(good), len(good) // 60), *range(len(good) - 60, len(good), 6)]
-    for place in places:
-        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1:])
-        try:
-            assert load_state(tmp_path, task, optimiser, config) == 7
-        except ValueError as error:
-            refusals += "state.pt cannot be read" in str(error)
-        assert same_state(task.state_dict(), before), f"byte {place} changed the weights"
-    assert refusals > len(places) // 2                    # the others are padding
-
-
 @pytest.mark.parametrize("now, says", [
-    ({"tokenizer": "b", "coco/train": "c", "vg/train": "d"}, "its tokenizer differs"),
-    ({"tokenizer": "a", "coco/train": "e", "vg/train": "d"}, "its coco/train differs"),
-    ({"tokenizer": "a", "coco/train": "c"}, "it had vg/train, which is missing here"),
+    ({"tokenizer": "b", "coco/train": "c", "vg/train": "d"}, "tokenizer: a there, b here"),
+    ({"tokenizer": "a", "coco/train": "e", "vg/train": "d"}, "coco/train: c there, e here"),
+    ({"tokenizer": "a", "coco/train": "c"}, "vg/train: d there, none here"),
     ({"tokenizer": "a", "vg/train": "d", "coco/train": "c"},
-     "its order was tokenizer, coco/train, vg/train")])
+     "order: .'tokenizer', 'coco/train', 'vg/train'. there")])
 def test_a_run_does_not_go_on_with_what_it_did_not_begin_from(tmp_path, now, says):
     task, optimiser, config = training()
     origin = {"tokenizer": "a", "coco/train": "c", "vg/train": "d"}
     save_state(tmp_path, task, optimiser, 7, config, origin)
-    message = f"{tmp_path} holds a run that began from something else: {says}.*--run"
+    message = f"{tmp_path} holds a run that began from something else .{says}.*--run"
     with pytest.raises(ValueError, match=message):
         load_state(tmp_path, task, optimiser, config, now)
     assert load_state(tmp_path, task, optimiser, config, dict(origin)) == 7
     assert load_state(tmp_path, task, optimiser, config) == 7, "a loop of your own need not say"
-
-
-def test_other_settings_are_refused_and_named(tmp_path):
-    task, optimiser, config = training()
-    save_state(tmp_path, task, optimiser, 7, config)
-    for changes, says in (({"seed": 3}, "seed: 0 there, 3 here"),
-                          ({"betas": (0.8, 0.9)}, "betas")):
-        with pytest.raises(ValueError, match=f"other settings .*{says}"):
-            load_state(tmp_path, task, optimiser, small(image_size=16, **changes))

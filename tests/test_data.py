@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import EpsImagePlugin, Image
-from torch.testing import assert_close
 
 from helpers import small
 from minalbef.data import MEAN, STD, Record, collate, normalise, transform
@@ -103,13 +102,12 @@ def test_no_other_format_opens_and_no_postscript_runs_whatever_the_files_name(
             open_image(source)
 
 
-def test_a_pipe_is_no_picture_and_nothing_waits_for_it(tmp_path, note):
+def test_a_pipe_is_no_picture_and_nothing_waits_for_it(tmp_path):
     os.mkfifo(tmp_path / "x.jpg")
     for path in (tmp_path / "x.jpg", str(tmp_path / "x.jpg")):
         with pytest.raises(ValueError,
-                           match="x.jpg cannot be read as an image: not a file, but a"):
+                           match="x.jpg cannot be read as an image: it is no file, but a"):
             open_image(path)
-    note("a pipe among pictures", 2, "refused by name; nothing waits")
 
 
 @pytest.mark.parametrize("array",
@@ -124,21 +122,10 @@ def test_a_gigantic_picture_is_an_error_and_not_decoded(monkeypatch):
     assert images.MAX_PIXELS < Image.MAX_IMAGE_PIXELS
     monkeypatch.setattr(images, "MAX_PIXELS", 199)
     with pytest.raises(ValueError,
-                       match="20 x 10 is over the limit of 199 pixels; make it smaller"):
+                       match="20 x 10 is over the limit of 199 pixels .*make it smaller"):
         open_image(file_of(picture()))
     monkeypatch.setattr(images, "MAX_PIXELS", 200)
     assert open_image(file_of(picture())).size == (20, 10)
-
-
-def test_transform_resizes_and_normalises():
-    assert transform(picture(), 8).shape == (3, 8, 8)
-    pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    mean = [0.48145466, 0.4578275, 0.40821073]
-    std = [0.26862954, 0.26130258, 0.27577711]  # CLIP's, RGB
-    by_hand = (pixels / 255 - np.array(mean)) / np.array(std)
-    assert_close(transform(pixels, 6).permute(1, 2, 0),
-                 torch.tensor(by_hand, dtype=torch.float32))
-    assert_close(transform(Image.fromarray(pixels), 6), transform(pixels, 6))
 
 
 def test_a_batch_of_bytes_is_normalised_to_the_bits_of_each_image_alone():

@@ -28,25 +28,3 @@ def test_it_holds_the_last_ones_whatever_the_batch(size, batch):
         queue.push(*rows(*new))
         history += new
         assert contents(queue) == set(history[-size:])
-
-
-def test_a_saved_queue_goes_on_as_if_never_saved():
-    queue = FeatureQueue(7, 3)
-    copy = FeatureQueue(7, 3)
-    queue.push(*rows(1, 2, 3, 4, 5))
-    copy.load_state_dict(queue.state_dict())
-    for each in (queue, copy):
-        each.push(*rows(6, 7, 8))
-        assert contents(each) == {2, 3, 4, 5, 6, 7, 8}
-    for a, b in zip(queue.features(), copy.features()):
-        assert a.equal(b)
-
-
-def test_what_is_pushed_is_copied_and_carries_no_gradient():
-    queue = FeatureQueue(7, 3)
-    image, text, ids = rows(1, 2, 3)
-    image.requires_grad_()
-    queue.push(image, text, ids)
-    with torch.no_grad():
-        image += 1
-    assert contents(queue) == {1, 2, 3} and not queue.features()[0].requires_grad

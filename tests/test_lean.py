@@ -4,12 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 from torch.testing import assert_close
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import SMALL_PAPER, same_state
-from minalbef import train
 from minalbef.bench.step import WORDS, make_batch
 from minalbef.fast import loop
 from minalbef.fast.loop import recompute_and_compile
@@ -100,72 +97,6 @@ def test_bf16_is_near_fp32_and_its_losses_and_gradients_are_in_fp32(name):
     assert torch.cosine_similarity(exact, rough, 0) > 0.95
     for x, y in zip(carry or (), low_carry or ()):
         assert x.dtype == y.dtype, "the queue's features are in fp32"
-
-
-# a step asks for no number
-
-
-class Spy(TorchDispatchMode):
-    """Notes what would make a GPU's caller wait: a number that is asked for,
-    or a shape that hangs on the data."""
-
-    asks = {"_local_scalar_dense", "item", "nonzero",
-            "nonzero_static", "masked_select", "unique_dim",
-            "_unique", "_unique2", "unique_consecutive",
-            "bincount", "equal", "is_nonzero", "repeat_interleave"}
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-        self.ran = set()
-        self.watching = True
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        by_bool = name in ("index", "index_put", "index_put_",
-                           "_index_put_impl_", "_unsafe_index") and any(
-            rows is not None and rows.dtype in (torch.bool, torch.uint8) for rows in args[1])
-        # repeat_interleave then knows its shape
-        sized = "output_size" in (kwargs or {})
-        self.seen += [f"{name}[bool]" if by_bool
-                      else name] * (self.watching
-                                    and (by_bool or name in self.asks and not sized))
-        self.ran.add(name)
-        return function(*args, **(kwargs or {}))
-
-    def unwatched(self, run):
-        def call(*args):
-            self.watching = False
-            result = run(*args)
-            self.watching = True
-            return result
-        return call
-
-
-# not VQA, which has answers of unequal number, and waits; nor text assignment, whose one_hot asks on a CPU alone
-@pytest.mark.parametrize("name, passes", [
-    ("paper-4m", 1), ("paper-4m", 2), ("retrieval-coco", 1), ("entailment", 2), ("nlvr2", 1)])
-def test_a_step_asks_a_gpu_for_no_number(name, passes):
-    """Forward, backward, optimiser and what follows."""
-    task, config, batch = set_up(name, dropout=0.1, accumulate=passes)
-    optimiser = torch.optim.AdamW(train.parameter_groups(task, config), fused=True)
-    spy = Spy()
-    if hasattr(task, "prepare"):
-        # words are hidden before, on the CPU
-        task.prepare = spy.unwatched(task.prepare)
-    # in the second the optimiser's state is there
-    for number in (20, 21):
-        draws = task.draws(number)
-        with spy:
-            _, carry = loop.backward(task, task, batch, 0.4, draws, config, CPU)
-            nn.utils.clip_grad_norm_(task.parameters(), 1.0)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            task.after_step(carry)
-    ran = {"native_layer_norm", "native_layer_norm_backward",
-           "_fused_adamw_", "linalg_vector_norm"}
-    assert spy.ran >= ran | ({"_foreach_lerp_"} if task.teacher else set()), "it looked away"
-    assert not spy.seen
 
 
 # layers again

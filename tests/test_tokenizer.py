@@ -199,12 +199,11 @@ def test_files_that_are_no_vocabulary_are_refused(tmp_path):
         with pytest.raises(ValueError, match=path.name):
             Tokenizer.load(path)
     for text, message in ((specials.replace("[MASK]", "cat"), r"vocab.txt.*lacks \[MASK\]"),
-                          ("", "line 1 is empty"),
+                          ("", "line 1 is '', empty"),
                           ('{"a": 1}',
                            r"vocab.txt.*lacks \[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\]"),
                           (specials + "\ncat\ndog\ncat\n",
-                           "vocab.txt.*line 8 repeats 'cat' of line 6"),
-                          (specials + "\n\ncat", "vocab.txt.*line 6 is empty")):
+                           "vocab.txt.*line 8 is 'cat', empty or there before")):
         broken.write_text(text)
         with pytest.raises(ValueError, match=message):
             Tokenizer.from_vocab(broken)

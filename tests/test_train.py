@@ -1,14 +1,12 @@
 """train: schedules by hand; the same run again, resumed, stopped, broken off:
 nothing is lost and nothing differs."""
 import contextlib
-import copy
 import csv
 import math
 import os
 import shutil
 import signal
 import sys
-import threading
 from dataclasses import replace
 from types import SimpleNamespace
 from unittest import mock
@@ -25,7 +23,7 @@ from minalbef.fast.muon import Muon
 from minalbef.presets import preset
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.report import train_seconds
-from minalbef.system import checkpoint, distributed
+from minalbef.system import distributed
 from minalbef.train import Stopped, alpha_at, fit, lr_at, parameter_groups
 
 CONFIG = small(image_size=16, text_width=32, alpha=0.4,
@@ -158,16 +156,6 @@ def test_muon_moves_a_matrix_along_all_its_directions_alike():
             moved).min() < torch.linalg.svdvals(moved).max() < 1.15 * size
 
 
-def test_a_run_with_muon_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
-    config = replace(CONFIG, muon_lr=1.6)
-    full = run(tmp_path / "whole", config=config)
-    with pytest.raises(Stopped):
-        run(tmp_path / "stopped",
-            Disturbed(9, lambda: os.kill(os.getpid(), signal.SIGTERM)), config)
-    assert same_state(run(tmp_path / "stopped", config=config), full)
-    assert not same_state(run(tmp_path / "adamw"), full)
-
-
 # the same run again
 
 
@@ -254,19 +242,6 @@ def test_metrics_have_a_row_every_ten_steps(finished):
             assert math.isfinite(float(value))
 
 
-@pytest.mark.parametrize("damage", [
-    lambda data: data[:-30], lambda data: data.replace(b"20,160", b"twenty,160")])
-def test_damaged_metrics_are_named_with_the_way_out(finished, tmp_path, damage):
-    shutil.copytree(finished[0], tmp_path / "run")
-    path = tmp_path / "run" / "metrics.csv"
-    path.write_bytes(damage(path.read_bytes()))
-    for action in (run, train_seconds):
-        with pytest.raises(ValueError, match=f"{path} is damaged .*remove it"):
-            action(tmp_path / "run")
-    path.unlink()
-    assert same_state(run(tmp_path / "run"), finished[1])
-
-
 # what breaks
 
 class Poisoned(Batches):
@@ -316,43 +291,6 @@ def test_a_full_disk_leaves_the_old_checkpoint(finished, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"state.pt", "metrics.csv"}, (
         "no part of a file is left")
     assert same_state(run(tmp_path, config=config), finished[1])
-
-
-# checkpoints that are written while training goes on, as of a task on a GPU
-
-@pytest.fixture
-def background(monkeypatch):
-    """States are written in the background, though all is on a CPU."""
-    writer = checkpoint.StateWriter
-    monkeypatch.setattr(checkpoint, "StateWriter", lambda background: writer(True))
-
-
-def written(monkeypatch, before=lambda step: None) -> list[dict]:
-    """The states that are written from now on, one after the other;
-    before(step) is called before each is."""
-    states = []
-    write = checkpoint.write_state
-
-    def note(folder, state):
-        before(state["step"])
-        states.append(copy.deepcopy(state))
-        write(folder, state)
-    monkeypatch.setattr(checkpoint, "write_state", note)
-    return states
-
-
-def test_a_state_is_of_its_step_though_it_is_written_two_steps_later(
-        tmp_path, monkeypatch, background, finished):
-    config = replace(CONFIG, save_every=5)
-    later = threading.Event()
-    states = written(monkeypatch, lambda step: step > 5 or later.wait(60))
-    state = run(tmp_path, Disturbed(7, later.set), config)
-    assert later.is_set() and [state["step"] for state in states] == [5, 10, 15, 20]
-    assert same_state(state, finished[1])
-    assert same_state(saved(tmp_path)["optimiser"], saved(finished[0])["optimiser"])
-    for file in states[:3]:
-        torch.save(file, tmp_path / "state.pt")
-        assert same_state(run(tmp_path, config=config), finished[1])
 
 
 def test_a_run_goes_on_with_other_means_and_not_with_another_precision(finished, tmp_path):

@@ -3,19 +3,13 @@ and what is no run is not written over."""
 import json
 import multiprocessing
 import os
-import re
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from helpers import small
-from minalbef.system.checkpoint import write_atomically
-from minalbef.system.writing import lock
-
-CONFIG = small(seed=3)
+from minalbef.system.writing import lock, write_atomically
 
 
 @pytest.fixture
@@ -25,7 +19,7 @@ def holder():
     began = []
 
     def held(folder, pipe):
-        with lock(folder, CONFIG):
+        with lock(folder):
             pipe.send("held")
             pipe.recv()
 
@@ -42,34 +36,19 @@ def holder():
         process.join()
 
 
-def test_a_folder_that_another_process_holds_is_refused_with_its_number_and_settings(
-        holder, tmp_path):
+def test_a_folder_that_another_process_holds_is_refused_with_its_number(holder, tmp_path):
     process, pipe = holder(tmp_path / "run")
-    for here, says in ((CONFIG, "with the same settings"),
-                       (replace(CONFIG, seed=4, batch=2),
-                        "with other settings (seed: 3 there, 4 here; batch: 8 there, 2 here)")):
-        with pytest.raises(ValueError,
-                           match=f"run is in use: process {process.pid} of .*{re.escape(says)}.*choose "
-                                             f"another folder with --run"):
-            with lock(tmp_path / "run", here):
-                pass
-    with lock(tmp_path / "other", CONFIG):
+    refusal = f"run is in use: process {process.pid} of .*choose another folder with --run"
+    with pytest.raises(ValueError, match=refusal), lock(tmp_path / "run"):
+        pass
+    with lock(tmp_path / "other"):
         pass
     pipe.send("end")
     process.join()
     assert not (tmp_path / "run").exists(), (
         "who ends in peace leaves no lock, nor the empty folder that it made")
-    with lock(tmp_path / "run", CONFIG):
+    with lock(tmp_path / "run"):
         assert (tmp_path / "run" / ".lock").exists()
-
-
-def test_the_lock_of_a_killed_process_is_gone(holder, tmp_path):
-    process, _ = holder(tmp_path / "run")
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert (tmp_path / "run" / ".lock").exists(), "the check is blind: it was no sudden end"
-    with lock(tmp_path / "run", CONFIG):
-        pass
 
 
 def test_a_forked_worker_neither_ends_the_lock_nor_keeps_it(tmp_path):
@@ -79,7 +58,7 @@ def test_a_forked_worker_neither_ends_the_lock_nor_keeps_it(tmp_path):
     here, there = context.Pipe()
 
     def train():
-        with lock(tmp_path / "run", CONFIG):
+        with lock(tmp_path / "run"):
             first = context.Process(target=os.getpid)
             second = context.Process(target=time.sleep, args=(60,))
             first.start()
@@ -93,12 +72,12 @@ def test_a_forked_worker_neither_ends_the_lock_nor_keeps_it(tmp_path):
     worker = here.recv()
     try:
         with pytest.raises(ValueError,
-                           match=f"process {process.pid}"), lock(tmp_path / "run", CONFIG):
+                           match=f"process {process.pid}"), lock(tmp_path / "run"):
             pass
         process.kill()
         process.join()
         os.kill(worker, 0)
-        with lock(tmp_path / "run", CONFIG):
+        with lock(tmp_path / "run"):
             pass
     finally:
         process.kill()
@@ -111,13 +90,13 @@ def test_a_folder_of_other_things_is_refused_and_what_it_holds_is_named(tmp_path
     for folder in (tmp_path, Path("/")):
         with pytest.raises(ValueError,
                            match="is not a run folder and not empty.*2 more|not a run folder.*bin"):
-            with lock(folder, CONFIG):
+            with lock(folder):
                 pass
         assert not (folder / ".lock").exists()
     # the latter alone, where a run stopped early
     for name in ("state.pt", "unreadable.txt"):
         (tmp_path / name).touch()
-        with lock(tmp_path, CONFIG):
+        with lock(tmp_path):
             pass
         (tmp_path / name).unlink()
 

@@ -48,7 +48,7 @@ from minalbef.datasets.tables import Columns, walk
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.system.images import SUFFIXES, ImageFile, open_image
 from minalbef.system.limits import check_range
-from minalbef.system.writing import hold, holder_of, name_file, restate, sweep, write_atomically
+from minalbef.system.writing import hold, name_file, remove_dead, restate, write_atomically
 from minalbef.tasks.vqa import VQARecord
 
 LOG = logging.getLogger(__name__)
@@ -178,8 +178,8 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     if name == "vqa":
         account += list_answers(job, files)
     log_samples(job)
-    with hold(folder / LOCK, {}, refuse_second), name_file(folder):
-        sweep(folder)
+    with hold(folder / LOCK, "prepares it", "--out"), name_file(folder):
+        remove_dead(folder.glob(".*.tmp"))
         account += replace_set(job, folder)
         account += write_sheet(folder)
     account += find_shared(Path(out), name)
@@ -227,12 +227,6 @@ def common_folder(roots: list[Path]) -> Path:
     with restate(f"no folder holds all of {', '.join(map(str, roots))}",
                  "put the images on one drive", ValueError):
         return Path(os.path.commonpath(roots))
-
-
-def refuse_second(lock: Path) -> str:
-    """The error's message if another process holds the lock."""
-    return (f"{lock.parent} is in use: {holder_of(lock)} prepares it; "
-            "wait until it ends, or choose another folder with --out")
 
 
 def list_answers(job: Job, files: dict[str, list[Path]]) -> list[str]:

@@ -14,7 +14,7 @@ from minalbef.config import Config
 from minalbef.datasets.readers import in_share
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.evaluation.loop import Records as RecordSequence
-from minalbef.system.images import ImageFile, mark_upright
+from minalbef.system.images import ImageFile
 from minalbef.system.writing import MALFORMED, check_fields, restate
 from minalbef.tasks.table import TASKS
 
@@ -46,7 +46,7 @@ class Records(Dataset[Any]):
 
     A record holds the path of its image, which is opened when a batch is made.
     root: where the images are now, if they have moved
-    upright: whether the set is your own, whose images are held as `data.Upright`
+    upright: whether the set is your own, whose images are opened so
     Raises ValueError for a folder that holds no such split, and for records that have changed.
     """
 
@@ -83,21 +83,21 @@ class Records(Dataset[Any]):
         i = range(len(self))[i]
         with restate(f"record {i} of {self.path} is damaged", "prepare the set again", *MALFORMED):
             line = self.lines[self.offsets[i]:self.offsets[i + 1]]
-            record = from_line(line.tobytes(), self.kind, self.root, self.command)
-        return mark_upright(record) if self.upright else record
+            return from_line(line.tobytes(), self.kind, self.root, self.command, self.upright)
 
 
-def from_line(line: bytes, kind: type, root: Path, command: str = "") -> Any:
+def from_line(line: bytes, kind: type, root: Path, command: str = "",
+              upright: bool = False) -> Any:
     """The record that `to_line` wrote. Raises one of MALFORMED for another line.
 
-    command: makes the set again, for an error
+    command: makes the set again, for an error; upright: how its images are opened
     """
     values = json.loads(line)
 
     def locate(image: Any) -> ImageFile:
         path, digest, *place = image
         offset, size = place or (0, None)
-        return ImageFile(root / path, offset, size, digest, command)
+        return ImageFile(root / path, offset, size, digest, command, upright)
     for name, value in values.items():
         if name == "image":
             values[name] = locate(value)

@@ -22,7 +22,7 @@ from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import normalise
 from minalbef.system import distributed
-from minalbef.system.images import mark_upright, read_pixels, reads_upright
+from minalbef.system.images import open_upright, read_pixels, reads_upright
 from minalbef.system.metrics import progress
 from minalbef.system.tokenizer import Tokenizer
 
@@ -130,7 +130,7 @@ def _loader(records: Records, rows: Sequence[int], how: How, collate: Callable[.
 def _with_records(collate: Callable[[Sequence[Any]], Any], upright: bool,
                   records: list[Any]) -> tuple[list[Any], Any]:
     if upright:
-        return records, collate([mark_upright(record) for record in records])
+        return records, collate([open_upright(record) for record in records])
     return records, collate(records)
 
 

@@ -280,7 +280,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
         origin["baseline"] = baseline
     origin |= freeze_encoders(module, freeze)
     origin |= origin_of_code(find_task(task).module, module, (type(module),))
-    with writing.lock(folder, config):
+    with writing.lock(folder):
         if first_process:
             new = checkpoint.begin_run(folder, config, tokenizer, task)
             if new and sets:

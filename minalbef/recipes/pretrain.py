@@ -167,7 +167,7 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
         launch.check_rows("pretrain", ROWS, config)
     config = checkpoint.settle_precision(config, folder, device)
     first_process = distributed.rank() == 0
-    with writing.lock(folder, config):
+    with writing.lock(folder):
         task, tokenizer, config = begin(config, data, vocab, vit, bert, make)
         sets = None
         if data:

@@ -1,20 +1,21 @@
-"""Save, load and resume a run: nothing is half-written, and loading executes no code."""
+"""Save, load and resume a run: nothing is half-written, and loading executes no code.
+
+A run folder has config.json and tokenizer.json, model.safetensors once training has ended (and
+teacher.safetensors, where there is a teacher), and state.pt, from which training resumes.
+"""
 import hashlib
 import json
 import logging
 import pickle
 import zipfile
-from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
-from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -35,19 +36,19 @@ from minalbef.system.writing import (
 from minalbef.vision import resize_positions
 
 LOG = logging.getLogger("minalbef")
-REMOVE = "remove it to begin again"
 COPY_AGAIN = "copy it or train it again"
 POSITIONS = ("image_encoder.pos_embed", "albef.image_encoder.pos_embed")
-# the settings that `definition` has, and their defaults
-MEANINGFUL = (*(item.name for item in fields(ModelConfig)), "upright")
-DEFAULTS = Config()
-MISFITS = 4                           # weights that an error names if a file doesn't fit its model
+# the settings that `definition` has, by name
+DEFAULTS = {name: getattr(Config(), name)
+            for name in (*(item.name for item in fields(ModelConfig)), "upright")}
 WORDS = "words.json"                  # words of training captions, written by recipes.vocabulary
 TRAINED_ON = "trained_on.json"        # the public splits of training, written by recipes.provenance
 SHIPPED = ("tiny", "tiny-paper", "tiny/start")        # runs that come with the package
 # the one key of the weights' metadata (safetensors writes several in random order), whose JSON has
 # "definition", see there, and "untrained", parts at random initialisation
 METADATA = "minalbef"
+STATE = {"step": int, "config": dict, "task": dict, "optimiser": dict, "origin": dict,
+         "untrained": list}           # what state.pt holds
 
 
 def run_folder(path: str | Path, **download: Any) -> Path:
@@ -73,6 +74,9 @@ def run_folder(path: str | Path, **download: Any) -> Path:
         return Path(snapshot_download(repository, allow_patterns=patterns, **download))
 
 
+# save
+
+
 def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer,
          teacher: nn.Module | None = None, task: str = "pretrain",
          untrained: Collection[str] = ()) -> None:
@@ -87,7 +91,7 @@ def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer,
     state = Path(path) / "state.pt"
     if state.exists():
         weights = weights_of(read_state(state, mmap=True), "student")
-        if weights and not same_weights(weights, model.state_dict()):
+        if weights and digest_of(weights) != digest_of(model.state_dict()):
             raise ValueError(f"{path} holds a run in training, whose state.pt has other weights; "
                              "name another folder, or remove that one first")
     albef: Any = getattr(model, "albef", model)                  # has a config
@@ -107,12 +111,9 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
     folder whose config.json or tokenizer.json says otherwise is not read.
     """
     folder = Path(path)
-    stale = {TRAINED_ON, WORDS, "teacher.safetensors", "queue.safetensors"}    # of other weights
-    stale -= {f"{name}.safetensors" for name in files}
-    for name in stale:
-        (folder / name).unlink(missing_ok=True)
-    if not _has_weights(folder, files["model"]):
-        remove_reports(folder)
+    for name in {TRAINED_ON, WORDS, "teacher.safetensors", "queue.safetensors"}:
+        if name.removesuffix(".safetensors") not in files:
+            (folder / name).unlink(missing_ok=True)              # of other weights
     save_settings(folder, config, tokenizer, task)
     about = {"definition": definition(config, tokenizer.digest(), task),
              "untrained": list(untrained)}
@@ -122,7 +123,11 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
         for key, value in state_dict.items():
             # a copy: safetensors refuses tensors that share memory, as tied weights do
             weights[key] = value.detach().to("cpu", copy=True).contiguous()
-        write_atomically(folder / f"{name}.safetensors", lambda p: save_file(weights, p, metadata))
+        file = folder / f"{name}.safetensors"
+        before = hash_file(file) if file.is_file() else ""
+        write_atomically(file, lambda temporary: save_file(weights, temporary, metadata))
+        if name == "model" and hash_file(file) != before:
+            remove_reports(folder)
 
 
 def save_settings(folder: Path, config: Config, tokenizer: Tokenizer, task: str) -> None:
@@ -146,48 +151,172 @@ def definition(config: Config, tokenizer: str, task: str) -> dict[str, Any]:
        that comes later then doesn't matter to older weights
     """
     values: dict[str, Any] = {"task": task, "tokenizer": tokenizer}
-    for name in MEANINGFUL:
-        if getattr(config, name) != getattr(DEFAULTS, name):
+    for name, default in DEFAULTS.items():
+        if getattr(config, name) != default:
             values[name] = getattr(config, name)
     return values
 
 
-def check_definition(file: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Raises ValueError where weights were written under another `definition` than the folder's.
+def remove_reports(folder: Path) -> None:
+    """Remove the reports of a run whose weights are replaced, also those in folders by set."""
+    stale = [folder / "report.json", folder / "report.html"]
+    for path in folder.glob("*/report.json"):
+        if not (path.parent / "model.safetensors").exists():     # else that folder is another run
+            stale.append(path)
+    for path in filter(Path.exists, stale):
+        path.unlink()
+        LOG.info("removed %s, made with the old weights", path)
 
-    file: the weights'. there, here: its definition, and that by config.json and tokenizer.json
+
+# load
+
+
+class StoredRun(NamedTuple):
+    """The contents of a run folder; step: the last checkpoint's, None once training has ended."""
+
+    config: Config
+    task: str
+    tokenizer: Tokenizer
+    weights: dict[str, Tensor]        # under the names of the task's model
+    step: int | None
+
+
+def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor]]:
+    """Config, task, tokenizer and weights of a run folder, named as in the task's model.
+
+    Raises ValueError that says what is missing or damaged, and what to do.
     """
-    changes = []
-    for name in {**there, **here}:
-        then, now = (values.get(name, getattr(DEFAULTS, name, None)) for values in (there, here))
-        if then != now:
-            changes.append(f"{name} was {then}, and is {now} in config.json")
-    if changes:
-        raise ValueError(f"{file} was trained with other settings than its folder now has: "
-                         f"{'; '.join(changes)}. Restore or copy config.json and tokenizer.json; "
-                         "a setting changes by training with it, or by minalbef.save")
+    return open_run(path)[:4]
 
 
-def check_weights(file: Path, here: dict[str, Any]) -> None:
-    """`check_definition` of a file of weights. Raises ValueError for one that has none, too."""
-    about = read_metadata(file)
-    if not about:
-        raise ValueError(f"{file} doesn't say with which settings it was trained, as files of "
-                         "other programs and older versions don't: train the run again, or load "
-                         "the weights into an ALBEF and write it by minalbef.save")
-    check_definition(file, about["definition"], here)
+def open_run(path: str | Path) -> StoredRun:
+    """As `read_run`, with the step if training hasn't ended; see `warn_unfinished`."""
+    folder = run_folder(path)
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).exists()]
+    if is_in_training(folder) and not (folder / "state.pt").exists():
+        missing.append("model.safetensors (during training: state.pt, every save_every steps)")
+    if missing:
+        raise ValueError(f"{folder} is not a run folder: it lacks {', '.join(missing)}; wait for "
+                         "it, or name another folder: `minalbef demo` makes runs/demo")
+    config, task, tokenizer = read_settings(folder)
+    weights, step = read_weights(folder, "model", definition(config, tokenizer.digest(), task))
+    for name, value in weights.items():
+        if not value.isfinite().all():
+            raise ValueError(f"{folder} cannot be used: its weight {name} is not finite; train it "
+                             "again with a lower lr, or copy it again")
+    return StoredRun(config, task, tokenizer, weights, step)
+
+
+def read_teacher(path: str | Path) -> dict[str, Tensor]:
+    """The weights of a run's teacher, also during training; {} if it has none."""
+    folder = run_folder(path)
+    if not is_in_training(folder) and not (folder / "teacher.safetensors").exists():
+        return {}
+    config, task, tokenizer = read_settings(folder)
+    return read_weights(folder, "teacher", definition(config, tokenizer.digest(), task))[0]
+
+
+def is_in_training(folder: Path) -> bool:
+    """Whether a run's weights are in its state.pt."""
+    return not (folder / "model.safetensors").exists()
+
+
+def read_settings(folder: Path) -> tuple[Config, str, Tokenizer]:
+    """Config, task and tokenizer of a run."""
+    file = folder / "config.json"
+    values = read_json(file, COPY_AGAIN, lambda value: check_fields(value, {}))
+    task = str(values.pop("task", "pretrain"))
+    values.pop("tokenizer", None)                # its hash, which the weights have, too
+    return settings.from_dict(values, file), task, Tokenizer.load(folder / "tokenizer.json")
+
+
+def read_weights(folder: Path, part: str, meaning: dict[str, Any]
+                 ) -> tuple[dict[str, Tensor], int | None]:
+    """A run's "model" or "teacher": -> weights, and the step if training hasn't ended.
+
+    meaning: the `definition` by config.json and tokenizer.json
+    Raises ValueError for damaged weights, and for those that were written under another one.
+    """
+    step = None
+    if is_in_training(folder):
+        file = folder / "state.pt"
+        state = read_state(file, mmap=True)
+        weights = weights_of(state, "student" if part == "model" else part)
+        step = state["step"]
+        tokenizer = state["origin"].get("tokenizer", meaning["tokenizer"])
+        config = settings.from_dict(state["config"], file)
+        trained = definition(config, tokenizer, meaning["task"])
+    else:
+        file = folder / f"{part}.safetensors"
+        trained = read_metadata(file)["definition"]
+        with restate(f"{file} is damaged", COPY_AGAIN, *MALFORMED):
+            weights = load_file(file)
+    if difference := settings.differences(DEFAULTS | trained, DEFAULTS | meaning):
+        raise ValueError(f"{file} was trained with other settings than its folder now has "
+                         f"({difference}). Restore or copy config.json and tokenizer.json; a "
+                         "setting changes by training with it, or by minalbef.save")
+    return weights, step
 
 
 def read_metadata(file: Path) -> dict[str, Any]:
-    """The "definition" and "untrained" of a file of weights; {} if it's another program's."""
+    """The "definition" and "untrained" of a file of weights. Raises ValueError if it has none."""
     with restate(f"{file} is damaged", COPY_AGAIN, *MALFORMED):
+        require_file(file)
         with safe_open(file, "pt") as opened:
             text = (opened.metadata() or {}).get(METADATA)
-        if text is None:
-            return {}
-        about = check_fields(json.loads(text), {"definition": dict})
-        check_texts(about.get("untrained"))
-        return about
+        if text is not None:
+            about = check_fields(json.loads(text), {"definition": dict})
+            check_texts(about.get("untrained"))
+            return about
+    raise ValueError(f"{file} doesn't say with which settings it was trained, as files of other "
+                     "programs don't: load the weights into an ALBEF and write it by minalbef.save")
+
+
+def warn_unfinished(path: str | Path, config: Config, step: int | None) -> None:
+    """Log a warning if training hasn't ended, with the step of the weights."""
+    if step is not None:
+        LOG.warning("%s is not trained to the end: these are its weights after step %s of %s",
+                    path, f"{step:,}", f"{config.steps:,}")
+
+
+def untrained_parts(path: str | Path) -> tuple[str, ...]:
+    """Parts of a run's model that its training never reached, see `save`."""
+    folder = run_folder(path)
+    if is_in_training(folder):
+        return tuple(read_state(folder / "state.pt", mmap=True)["untrained"])
+    return tuple(read_metadata(folder / "model.safetensors")["untrained"])
+
+
+def require_trained(path: str | Path, untrained: Collection[str], parts: Collection[str]) -> None:
+    """Raises ValueError if one of `parts` was never trained: the answers would be noise.
+
+    untrained: the run's `untrained_parts`
+    """
+    missing = [part for part in parts if part in untrained]
+    if missing:
+        raise ValueError(f"{path} never trained its {' and '.join(missing)}: its task has no loss "
+                         "for that, or ended before that loss began, and the answer would be "
+                         "noise; name a run that trained it")
+
+
+def hash_of_weights(path: str | Path) -> str:
+    """A hash of a run's file of weights, and so of the settings that are bound to them.
+
+    Of a run in training it's that of the last checkpoint. Raises ValueError if there is no file.
+    """
+    folder = run_folder(path)
+    with restate(f"{folder} has no weights", COPY_AGAIN, OSError, ValueError):
+        return hash_file(folder / ("state.pt" if is_in_training(folder) else "model.safetensors"))
+
+
+def hash_file(file: Path) -> str:
+    """A hash of a file's bytes."""
+    require_file(file)
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "blake2b").hexdigest()[:32]
+
+
+# resume
 
 
 def begin_run(folder: Path, config: Config, tokenizer: Tokenizer, task: str) -> bool:
@@ -215,51 +344,17 @@ def settle_precision(config: Config, folder: Path, device: torch.device) -> Conf
     precision = precision_on(device)
     if (folder / "state.pt").exists():
         with suppress(ValueError):               # damaged; who loads it says so
-            precision = read_json(folder / "config.json", "", read_precision)
+            precision = read_settings(folder)[0].precision
     return replace(config, precision=precision)
-
-
-def read_precision(values: dict[str, Any]) -> str:
-    """The precision of a run, by its config.json."""
-    return settings.from_dict({"precision": values.get("precision", "fp32")}).precision
-
-
-def remove_reports(folder: Path) -> None:
-    """Remove the reports of a run whose weights are replaced, also those in folders by set."""
-    stale = [path for path in folder.glob("report.*") if path.suffix in (".json", ".html")]
-    for path in folder.glob("*/report.json"):
-        if not (path.parent / "model.safetensors").exists():     # else that folder is another run
-            stale.append(path)
-    for path in stale:
-        path.unlink()
-    if stale:
-        names = ", ".join(sorted(str(path.relative_to(folder)) for path in stale))
-        LOG.info("%s: removed %s, made with the old weights", folder, names)
-
-
-def _has_weights(folder: Path, weights: Mapping[str, Tensor]) -> bool:
-    """Whether a folder's model has these weights; False if it can't be read."""
-    try:
-        return same_weights(load_file(folder / "model.safetensors"), weights)
-    except (OSError, SafetensorError):
-        return False
-
-
-def same_weights(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
-    """Whether two state dicts are equal, bit for bit."""
-    if a.keys() != b.keys():
-        return False
-    return all(torch.equal(a[name].cpu(), b[name].detach().cpu()) for name in a)
 
 
 def save_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, step: int,
                config: Config, origin: Mapping[str, str] | None = None,
-               untrained: Collection[str] = (), writer: "StateWriter | None" = None) -> None:
+               untrained: Collection[str] = ()) -> None:
     """Write all that a resume needs to one file: model and optimiser come from the same step.
 
     origin: what the run starts from besides its settings, by name, such as its tokenizer's hash
     untrained: see `save`, up to this step
-    writer: writes it, maybe later. Without one, the file is there when this returns
     """
     state = {
         "step": step,
@@ -269,68 +364,7 @@ def save_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
         "origin": dict(origin or {}),
         "untrained": list(untrained),
     }
-    if writer is None:
-        write_state(folder, state)
-    else:
-        writer.write(folder, state)
-
-
-def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write a training state's file. Raises OSError, see `write_atomically`."""
     write_atomically(folder / "state.pt", lambda p: torch.save(state, p))
-
-
-def copy_to_cpu(value: Any) -> Any:
-    """A copy of nested dicts, lists and tuples, with their tensors on the CPU."""
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, Mapping):
-        return {key: copy_to_cpu(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(copy_to_cpu, value))
-    return value
-
-
-class StateWriter:
-    """Writes the training states of a run, one after the other: `with StateWriter(True) as writer`.
-
-    In the background a thread does it, while training goes on: the paper's 3.5 GB take a disk
-    seconds, and their copy in memory less than one. The copy is of one step, and the thread has
-    ended when the `with` block has.
-    """
-
-    def __init__(self, background: bool):
-        self.thread = ThreadPoolExecutor(1) if background else None
-        self.pending: Future[None] | None = None
-
-    def write(self, folder: Path, state: dict[str, Any]) -> None:
-        """Write a state, once the one before is written. Raises OSError where either can't be."""
-        self.wait()
-        if self.thread is None:
-            write_state(folder, state)
-        else:
-            self.pending = self.thread.submit(write_state, folder, copy_to_cpu(state))
-
-    def wait(self) -> None:
-        """Wait until all is written. Raises OSError where it can't be."""
-        pending = self.pending
-        self.pending = None
-        if pending is not None:
-            pending.result()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
-        if self.thread is not None:
-            self.thread.shutdown()               # it waits
-        try:
-            self.wait()
-        except OSError as problem:
-            if error is None:
-                raise
-            LOG.warning("%s", problem)           # the other error is the one to raise
 
 
 def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, config: Config,
@@ -343,41 +377,25 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
     if not path.exists():
         return 0
     state = read_state(path)
+    problem = ""
     if difference := settings.other_settings(state["config"], config):
-        raise ValueError(f"{folder} holds a run with other settings ({difference}); "
-                         "go on with the same ones, or choose another folder with --run")
-    if difference := other_origin(state["origin"], origin or {}):
-        raise ValueError(f"{folder} holds a run that began from something else: {difference}. "
-                         "Go on with what it began from, or choose another folder with --run")
-    errors = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
-    with restate(f"{path} cannot be read", REMOVE, *errors):
+        problem = f"with other settings ({difference})"
+    elif origin and state["origin"]:             # a loop of your own may have none
+        difference = settings.differences(state["origin"], dict(origin))
+        order = {"order": list(state["origin"])}
+        if difference := difference or settings.differences(order, {"order": list(origin)}):
+            problem = f"that began from something else ({difference})"
+    if problem:
+        raise ValueError(f"{folder} holds a run {problem}; go on with what it began with, or "
+                         "choose another folder with --run")
+    with restate(f"{path} cannot be read", "remove it to begin again", *MALFORMED, RuntimeError):
         task.load_state_dict(state["task"])
         optimiser.load_state_dict(state["optimiser"])
-        _check_moments(optimiser)
+        for parameter, moments in optimiser.state.items():
+            for value in moments.values():
+                if value.ndim and value.shape != parameter.shape:
+                    raise ValueError("the optimiser's state has other shapes than the weights")
     return state["step"]
-
-
-def _check_moments(optimiser: torch.optim.Optimizer) -> None:
-    """Raises ValueError if the optimiser's moments don't have their parameter's shape."""
-    for parameter, moments in optimiser.state.items():
-        for value in moments.values():
-            if value.ndim and value.shape != parameter.shape:
-                raise ValueError("the optimiser's state has other shapes than the weights")
-
-
-def other_origin(origin: Mapping[str, str], current: Mapping[str, str]) -> str:
-    """How a run's origin differs from the current one; "" if it doesn't or either is unknown."""
-    if not origin or not current:
-        return ""
-    changes = []
-    for name in origin:
-        if name in current and origin[name] != current[name]:
-            changes.append(f"its {name} differs")
-    changes += [f"it had {name}, which is missing here" for name in origin if name not in current]
-    changes += [f"it did not have {name}" for name in current if name not in origin]
-    if not changes and list(origin) != list(current):
-        changes = [f"its order was {', '.join(origin)}"]
-    return "; ".join(changes)
 
 
 def read_state(path: Path, mmap: bool = False) -> dict[str, Any]:
@@ -385,8 +403,8 @@ def read_state(path: Path, mmap: bool = False) -> dict[str, Any]:
 
     mmap: tensors stay in the file until they are used
     """
-    errors = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
-    with restate(f"{path} cannot be read", REMOVE, *errors):
+    errors = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, *MALFORMED)
+    with restate(f"{path} cannot be read", "remove it to begin again", *errors):
         require_file(path)
         with zipfile.ZipFile(path) as file:
             if damaged := file.testzip():        # torch doesn't verify the checksums that it writes
@@ -396,31 +414,15 @@ def read_state(path: Path, mmap: bool = False) -> dict[str, Any]:
         except (pickle.UnpicklingError, RuntimeError) as error:
             # torch's message would advise letting the file run its code
             raise ValueError("it holds more than tensors and numbers") from error
-        _check_state(state)
-    steps = settings.from_dict(state["config"], path).steps       # raises for a later version's
-    if not 0 <= state["step"] <= steps:
-        raise ValueError(f"{path} cannot be read (step {state['step']} is not one of its {steps}); "
-                         f"{REMOVE}")
+        check_fields(state, STATE)
+        check_texts(state["untrained"])
+        steps = settings.from_dict(state["config"], path).steps
+        if not 0 <= state["step"] <= steps:
+            raise ValueError(f"step {state['step']} is not one of its {steps}")
     return state
 
 
-def _check_state(state: Any) -> None:
-    """Raises ValueError if it is no training state; fills in what older versions didn't write."""
-    if not isinstance(state, dict):
-        raise ValueError("it is not a training state")
-    for key, kind in {"step": int, "config": dict, "task": dict, "optimiser": dict}.items():
-        if not isinstance(state.get(key), kind):
-            raise ValueError("it is not a training state")
-    origin = state.setdefault("origin", {})
-    if not isinstance(origin, dict) or not _all_strings(origin.values()):
-        raise ValueError("its origin must be strings by name")
-    untrained = state.setdefault("untrained", [])
-    if not isinstance(untrained, list) or not _all_strings(untrained):
-        raise ValueError("its untrained parts must be a list of names")
-
-
-def _all_strings(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, str) for value in values)
+# weights by name
 
 
 def weights_of(state: Mapping[str, Any], part: str) -> dict[str, Tensor]:
@@ -441,163 +443,6 @@ def digest_of(weights: Mapping[str, Tensor]) -> str:
         flat = weights[name].detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def hash_of_weights(path: str | Path) -> str:
-    """A hash of a run's file of weights, and so of the settings that are bound to them.
-
-    Of a run in training it's that of the last checkpoint. Raises ValueError if there is no file.
-    """
-    folder = run_folder(path)
-    file = folder / "model.safetensors"
-    if not file.exists():
-        file = folder / "state.pt"
-    with restate(f"{folder} has no weights", COPY_AGAIN, OSError, ValueError):
-        require_file(file)
-        status = file.stat()
-        return _hash_file(file.resolve(), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=32)
-def _hash_file(path: Path, size: int, changed: int) -> str:
-    """A file's hash; its size and time of change are here for the cache."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
-
-
-class StoredRun(NamedTuple):
-    """The contents of a run folder; step: the last checkpoint's, None once training has ended."""
-
-    config: Config
-    task: str
-    tokenizer: Tokenizer
-    weights: dict[str, Tensor]        # under the names of the task's model
-    step: int | None
-
-
-def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor]]:
-    """Config, task, tokenizer and weights of a run folder, named as in the task's model.
-
-    Raises ValueError that says what is missing or damaged, and what to do.
-    """
-    return open_run(path)[:4]
-
-
-def open_run(path: str | Path) -> StoredRun:
-    """As `read_run`, with the step if training hasn't ended; see `warn_unfinished`."""
-    folder = run_folder(path)
-    _check_files(folder)
-    config, task, tokenizer = _read_settings(folder)
-    meaning = definition(config, tokenizer.digest(), task)
-    file = folder / "model.safetensors"
-    step = None
-    if file.exists():
-        with restate(f"{folder} is damaged", COPY_AGAIN, OSError, SafetensorError, ValueError):
-            require_file(file)
-            weights = load_file(file)
-        check_weights(file, meaning)
-    else:
-        file = folder / "state.pt"
-        state = read_state(file, mmap=True)
-        digest = state["origin"].get("tokenizer", tokenizer.digest())
-        there = definition(settings.from_dict(state["config"], file), digest, task)
-        check_definition(file, there, meaning)
-        weights = weights_of(state, "student")
-        step = state["step"]
-    diverged = [name for name, value in weights.items() if not value.isfinite().all()]
-    if diverged:
-        raise ValueError(f"{file} cannot be used: {diverged[0]} is not finite, and is one of "
-                         f"{len(diverged)} such tensors; train it again with a lower lr, or copy "
-                         "it again")
-    return StoredRun(config, task, tokenizer, weights, step)
-
-
-def _check_files(folder: Path) -> None:
-    """Raises ValueError if files of the run are missing."""
-    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).exists()]
-    has_state = (folder / "state.pt").exists()
-    if missing and has_state:
-        raise ValueError(f"{folder} is a run in training that lacks {', '.join(missing)}, as an "
-                         "older version left it; call the command that trains it again, to go on")
-    has_weights = has_state or (folder / "model.safetensors").exists()
-    if not missing and not has_weights:
-        raise ValueError(f"{folder} has no weights: it lacks model.safetensors, and state.pt, "
-                         "which training writes every save_every steps; wait, train it further or "
-                         "copy it again")
-    if missing:
-        if not has_weights:
-            missing.append("model.safetensors")
-        raise ValueError(f"{folder} is not a run folder: it lacks {', '.join(missing)}; "
-                         "`minalbef demo` makes runs/demo")
-
-
-def _read_settings(folder: Path) -> tuple[Config, str, Tokenizer]:
-    """Config, task and tokenizer of a run. Raises ValueError for the tokenizer of another run."""
-    path = folder / "tokenizer.json"
-    values = read_json(folder / "config.json", COPY_AGAIN, lambda value: check_fields(value, {}))
-    task = str(values.pop("task", "pretrain"))
-    digest = values.pop("tokenizer", None)
-    with restate(f"{folder} is damaged", COPY_AGAIN, OSError, ValueError):
-        tokenizer = Tokenizer.load(path)
-    config = settings.from_dict(values, folder / "config.json")
-    if digest != tokenizer.digest():
-        raise ValueError(f"{path} belongs to another run: config.json names a tokenizer with other "
-                         "word pieces; copy the run again")
-    return config, task, tokenizer
-
-
-def weights_file(folder: Path, step: int | None) -> Path:
-    """The file of a run's weights; step: see `StoredRun`."""
-    if step is None:
-        return folder / "model.safetensors"
-    return folder / "state.pt"
-
-
-def warn_unfinished(path: str | Path, config: Config, step: int | None) -> None:
-    """Log a warning if training hasn't ended, with the step of the weights."""
-    if step is not None:
-        LOG.warning("%s is not trained to the end: these are its weights after step %s of %s",
-                    path, f"{step:,}", f"{config.steps:,}")
-
-
-def read_teacher(path: str | Path) -> dict[str, Tensor]:
-    """The weights of a run's teacher, also during training; {} if it has none."""
-    folder = run_folder(path)
-    file = folder / "teacher.safetensors"
-    if file.exists():
-        config, task, tokenizer = _read_settings(folder)
-        with restate(f"{file} is damaged", COPY_AGAIN, OSError, SafetensorError, ValueError):
-            require_file(file)
-            weights = load_file(file)
-        check_weights(file, definition(config, tokenizer.digest(), task))
-        return weights
-    state = folder / "state.pt"
-    if (folder / "model.safetensors").exists() or not state.exists():
-        return {}
-    return weights_of(read_state(state, mmap=True), "teacher")
-
-
-def untrained_parts(path: str | Path) -> tuple[str, ...]:
-    """Parts of a run's model that its training never reached, see `save`.
-
-    Call it after `read_run`, which checks the files.
-    """
-    folder = run_folder(path)
-    if not (folder / "model.safetensors").exists():              # in training
-        return tuple(read_state(folder / "state.pt", mmap=True)["untrained"])
-    return tuple(read_metadata(folder / "model.safetensors").get("untrained", ()))
-
-
-def require_trained(path: str | Path, untrained: Collection[str], parts: Collection[str]) -> None:
-    """Raises ValueError if one of `parts` was never trained: the answers would be noise.
-
-    untrained: the run's `untrained_parts`
-    """
-    missing = [part for part in parts if part in untrained]
-    if missing:
-        raise ValueError(f"{path} never trained its {' and '.join(missing)}: its task has no loss "
-                         "for that, or ended before that loss began, and the answer would be "
-                         "noise; name a run that trained it")
 
 
 def part_of(name: str) -> str:
@@ -622,23 +467,14 @@ def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Pat
     lacks: parts that may be absent as a whole; for the file of a task see tasks.base.Task
     Raises ValueError that lists what does not fit.
     """
-    state_dict = module.state_dict()
     absent = set(lacks) - set(map(part_of, weights))
-    initial = {name: value for name, value in state_dict.items() if part_of(name) in absent}
-    weights = weights | initial
-    misfits = [f"missing {name}" for name in state_dict if name not in weights]
-    misfits += [f"unexpected {name}" for name in weights if name not in state_dict]
-    for name in state_dict:
-        if name in weights and weights[name].shape != state_dict[name].shape:
-            shape = tuple(weights[name].shape)
-            misfits.append(f"{name} is {shape}, wanted {tuple(state_dict[name].shape)}")
-    if misfits:
-        listing = "; ".join(misfits[:MISFITS])
-        if len(misfits) > MISFITS:
-            listing += f"; and {len(misfits) - MISFITS} more"
-        raise ValueError(f"{source} does not fit the model: {listing}. It has other parts or sizes "
-                         "than config.json says: copy it again; if you trained it with an "
-                         "encoder of your own, minalbef.load(RUN, build=...) builds the same, as "
-                         "docs/extend.md shows")
-    module.load_state_dict(weights)
+    initial = {}
+    for name, value in module.state_dict().items():
+        if part_of(name) in absent:
+            initial[name] = value
+    way_out = ("it has other parts or sizes than config.json says: copy it again; if you trained "
+               "it with an encoder of your own, minalbef.load(RUN, build=...) builds the same, as "
+               "docs/extend.md shows")
+    with restate(f"{source} does not fit the model", way_out, RuntimeError):
+        module.load_state_dict(weights | initial)
     return tuple(initial)

@@ -2,29 +2,24 @@
 import gc
 import logging
 import os
-from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 LOG = logging.getLogger("minalbef")
-TOLERANCE = 1e-3                      # of `golden_figures` on another device than the CPU
 _groups: dict[int, dist.ProcessGroup] = {}       # of this process's peers, by their number
 
 
 def device_of(name: str = "auto") -> torch.device:
-    """This process's GPU, or the CPU if there is none, or if Apple's computes wrong figures.
+    """This process's GPU, or the CPU if there is none.
 
-    name: "auto"; or "cpu", "cuda", "mps" (Apple's) to insist
+    name: "auto"; or "cpu", "cuda", "mps" (Apple's, untested, so that "auto" doesn't take it)
     Raises ValueError where there are fewer GPUs than processes.
     """
-    if torch.backends.mps.is_available():
-        alone = int(os.environ.get("WORLD_SIZE", 1)) == 1        # gloo doesn't reach Apple's GPU
-        if name == "mps" or name == "auto" and alone and computes_as_cpu("mps"):
-            return torch.device("mps")
+    if name == "mps" and torch.backends.mps.is_available():
+        return torch.device("mps")
     count = 0
     if name != "mps" and torch.cuda.is_available():
         count = torch.cuda.device_count()
@@ -36,44 +31,6 @@ def device_of(name: str = "auto") -> torch.device:
                          f"which there are {count}; start as many processes as there are GPUs, or "
                          "take device=cpu")
     return torch.device("cuda", local_rank)
-
-
-@lru_cache
-def computes_as_cpu(device: str) -> bool:
-    """Whether a device's `golden_figures` are the CPU's. It is checked once, and said if not."""
-    try:
-        figures = golden_figures(device)
-    except RuntimeError as error:                # an operation that the device lacks
-        reason = str(error).splitlines()[0]
-    else:
-        difference = (figures - golden_figures("cpu")).abs().max().item()
-        if difference < TOLERANCE:               # NaN isn't
-            return True
-        reason = f"a small model's loss and gradients differ from the CPU's by {difference:.2g}"
-    LOG.warning("device=cpu, because %s computes wrongly here: %s", device, reason)
-    return False
-
-
-@torch.enable_grad()
-def golden_figures(device: str) -> Tensor:
-    """Loss and all gradients of a small model, with what ALBEF consists of: (n,), on the CPU."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        patches = nn.Conv2d(3, 32, 4, 4)
-        words = nn.Embedding(20, 32)
-        layer = nn.TransformerEncoderLayer(32, 4, 64, 0.0, "gelu", batch_first=True)
-        image = torch.rand(4, 3, 16, 16)
-        tokens = torch.randint(20, (4, 5))
-    model = nn.ModuleList([patches, words, layer]).to(device)
-    image_tokens = patches(image.to(device)).flatten(2).mT                       # (4, 16, 32)
-    sequence = torch.cat([words(tokens.to(device)), image_tokens], 1)            # (4, 21, 32)
-    padding = torch.arange(21) >= torch.tensor([21, 13, 8, 20])[:, None]
-    output = layer(sequence, src_key_padding_mask=padding.to(device))
-    features = F.normalize(output[:, :2], dim=-1)
-    sim = 10 * features[:, 0] @ features[:, 1].T
-    loss = F.cross_entropy(sim, torch.arange(4, device=device))
-    gradients = torch.autograd.grad(loss, list(model.parameters()))
-    return torch.cat([loss.detach()[None], *map(Tensor.flatten, gradients)]).cpu()
 
 
 def device_at_hand(name: str) -> torch.device:

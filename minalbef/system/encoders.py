@@ -56,8 +56,10 @@ class TimmEncoder(nn.Module):
         super().__init__()
         import timm
         size = config.image_size
+        options: Any = {}
+        if "vit" in name or "swin" in name:      # transformers are built for a size
+            options["img_size"] = size
         try:
-            options: Any = size_option(name, size)
             self.model: Any = timm.create_model(name, num_classes=0, **options)
         except RuntimeError as error:
             raise ValueError(f"image_encoder=timm:{name}: {error}; timm.list_models() lists the "
@@ -78,11 +80,6 @@ class TimmEncoder(nn.Module):
             extra = self.model.num_prefix_tokens
             return torch.cat([x[:, :1], x[:, extra:]], 1)
         return torch.cat([x.mean(1, keepdim=True), x], 1)
-
-
-def size_option(name: str, size: int) -> dict[str, int]:
-    """Transformers of timm's are built for a size; convolutions take any."""
-    return {"img_size": size} if "vit" in name or "swin" in name else {}
 
 
 def import_class(field: str, name: str) -> Any:
@@ -126,17 +123,12 @@ def check_image_encoder(encoder: nn.Module, config: Config) -> None:
     with evaluation_mode(encoder):
         tokens = encoder(torch.zeros(2, 3, size, size, device=weight.device, dtype=weight.dtype))
     is_batch = isinstance(tokens, Tensor) and tokens.ndim == 3 and len(tokens) == 2
-    if not is_batch or tokens.shape[1] < 2:
+    if not is_batch or tokens.shape[1] < 2 or tokens.shape[2] != width:
         raise ValueError(
             f"image_encoder={name} gives {shape_of(tokens)} for images (2, 3, {size}, {size}), and "
-            f"must give tokens (2, 1 + n, {width}), [CLS] first: reshape them, and put a learnt "
-            "token or their mean first")
-    token_width = tokens.shape[2]
-    if token_width != width:
-        raise ValueError(
-            f"image_encoder={name} gives tokens of width {token_width}, and config.image_width is "
-            f"{width}: end the encoder in nn.Linear({token_width}, {width}), or make the preset "
-            f"with image_width={token_width} and image_heads that divide it")
+            f"must give tokens (2, 1 + n, {width}), [CLS] first: reshape them, put a learnt token "
+            "or their mean first, and end the encoder in an nn.Linear to config.image_width, or "
+            "make the preset with its image_width, and image_heads that divide it")
 
 
 @torch.no_grad()

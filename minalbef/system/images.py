@@ -12,10 +12,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from minalbef.config import Config
+from minalbef.system.writing import require_file
 
 MAX_PIXELS = 80_000_000                 # below PIL's limit, at which it warns and decodes anyway
 MAX_SIDE = 1_000_000                    # resizing takes PIL 32 bytes per pixel of a side
-NO_FILE = "not a file, but a folder, device or pipe"
 # none of PIL's others: it hands EPS, whatever the file's name, to Ghostscript, which executes it
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
@@ -43,6 +43,7 @@ class ImageFile:
     offset, size: where its bytes are in a tar; size None: all of the file
     hash: its `content_hash` when it was prepared; None: nothing is checked
     again: the command that prepares its set again
+    upright: it is opened so whoever asks, as in records of your own sets; see `open_image`
     """
 
     path: Path
@@ -50,6 +51,7 @@ class ImageFile:
     size: int | None = None
     hash: int | None = None
     again: str = field(default="prepare", compare=False)
+    upright: bool = False
 
     @property
     def name(self) -> str:
@@ -61,7 +63,8 @@ class ImageFile:
         """Its bytes. Raises ChangedImage for other ones, OSError for a file that is gone."""
         # each read is hashed, which takes 3% of the time to open and augment an image: size and
         # time of a file may stay as they were when two files change their names
-        with open(regular_file(self.path), "rb") as file:
+        require_file(self.path)
+        with open(self.path, "rb") as file:
             file.seek(self.offset)
             data = file.read(-1 if self.size is None else self.size)
         if self.hash is not None and content_hash(data) != self.hash:
@@ -71,30 +74,16 @@ class ImageFile:
         return data
 
 
-def regular_file(path: Path) -> Path:
-    """The path itself. Raises ValueError for a folder, device or pipe: opening one may hang."""
-    if path.exists() and not path.is_file():
-        raise ValueError(NO_FILE)
-    return path
+Source = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor | ImageFile
 
 
-@dataclass(frozen=True)
-class Upright:
-    """An image that is always opened upright, as in records of your own sets; see `open_image`."""
-
-    source: str | Path | BinaryIO | Image.Image | ImageFile
-Source = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor | ImageFile | Upright
-
-
-def mark_upright(record: Any) -> Any:
-    """The record with its images marked `Upright`; arrays stay as they are: they are decoded."""
-    def mark(image: Any) -> Any:
-        if isinstance(image, (np.ndarray, Upright)):
-            return image
-        return Upright(image)
+def open_upright(record: Any) -> Any:
+    """The record with its images opened upright; arrays stay as they are: they are decoded."""
+    def open_one(image: Any) -> Any:
+        return image if isinstance(image, np.ndarray) else open_image(image)
     if hasattr(record, "images"):
-        return replace(record, images=tuple(map(mark, record.images)))
-    return replace(record, image=mark(record.image))
+        return replace(record, images=tuple(map(open_one, record.images)))
+    return replace(record, image=open_one(record.image))
 
 
 def reads_upright(records: Any, config: Config) -> bool:
@@ -123,7 +112,7 @@ def image_files(folder: str | Path) -> tuple[list[Path], dict[str, str]]:
             if path.suffix.lower() not in SUFFIXES:
                 skip(path, "not an image by its suffix")
             elif path.exists() and not path.is_file():
-                skip(path, NO_FILE)
+                skip(path, "no file, but a folder, device or pipe")
             else:
                 images.append(path)
     return sorted(images), dict(sorted(reasons.items()))
@@ -158,22 +147,25 @@ def open_image(source: Source, upright: bool = True, least: int = 0) -> Image.Im
     """A path, open file, PIL image, uint8 array (h, w, 3) or tensor (3, h, w) -> an RGB image.
 
     upright: rotated as EXIF says, over white if transparent, deeper grey scaled to 8 bits; always
-        for an `Upright`. False: PIL's convert("RGB"), as the original: its boxes fit those pixels
+        for an ImageFile that is marked so. False: PIL's convert("RGB"), as the original: its boxes
+        fit those pixels
     least: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, which is faster, where its shorter side
         keeps at least so many pixels; 0: never
     Raises ValueError for what is not a whole image in one of FORMATS, has no pixels, has more than
     MAX_PIXELS, or a side longer than MAX_SIDE; ChangedImage, see `ImageFile`.
     """
-    if isinstance(source, Upright):
-        source = source.source
-        upright = True
+    if isinstance(source, ImageFile):
+        upright = upright or source.upright
     try:
         if isinstance(source, Tensor):
             if source.ndim == 3:
                 source = source.movedim(0, -1)                               # (h, w, 3)
             source = source.numpy(force=True)
         image = _to_pil(source)
-        _check_size(image)
+        if not 0 < image.width * image.height <= MAX_PIXELS or max(image.size) > MAX_SIDE:
+            raise ValueError(f"{image.width} x {image.height} is over the limit of "
+                             f"{MAX_PIXELS:,} pixels or {MAX_SIDE:,} a side, or has none; make it "
+                             "smaller")
         if least and not isinstance(source, Image.Image):        # yours stays as it is
             image.draft(None, (least, least))
         if upright:
@@ -194,11 +186,11 @@ def _name_of(source: Source) -> str:
     """What an error calls an image."""
     if isinstance(source, np.ndarray):
         return f"the array of shape {source.shape} and type {source.dtype}"
-    if isinstance(source, (Image.Image, Tensor)):
+    if isinstance(source, Image.Image):
         return "the image"
-    if isinstance(source, Path):
+    if isinstance(source, (str, Path)):
         return str(source)
-    return str(getattr(source, "name", source))
+    return getattr(source, "name", "the file")
 
 
 def _to_pil(source: str | Path | BinaryIO | Image.Image | np.ndarray | ImageFile) -> Image.Image:
@@ -209,20 +201,9 @@ def _to_pil(source: str | Path | BinaryIO | Image.Image | np.ndarray | ImageFile
             raise TypeError("it must be uint8, (h, w, 3)")
         return Image.fromarray(source)
     if isinstance(source, (str, Path)):
-        regular_file(Path(source))
+        require_file(Path(source))
     # PIL reads an ImageFile by its `read`
     return Image.open(source, formats=FORMATS)               # type: ignore[arg-type]
-
-
-def _check_size(image: Image.Image) -> None:
-    size = f"{image.width} x {image.height}"
-    if 0 in image.size:
-        raise ValueError(f"{size} has no pixels")
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{size} is over the limit of {MAX_PIXELS:,} pixels; make it smaller")
-    if max(image.size) > MAX_SIDE:
-        raise ValueError(f"{size} has a side over the limit of {MAX_SIDE:,} pixels; "
-                         "make it shorter")
 
 
 def _make_upright(image: Image.Image) -> Image.Image:
@@ -230,7 +211,7 @@ def _make_upright(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):        # deeper grey, which PIL would clip at 255
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
-    if is_transparent(image):
+    if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
@@ -251,11 +232,6 @@ def _to_8_bits(grey: np.ndarray) -> np.ndarray:
         return (grey // 257).astype(np.uint8)
     raise ValueError(f"its grey values lie between {low:g} and {high:g}, so that white is unknown: "
                      "they must lie within 0 and 1, or be whole numbers up to 255 or 65,535")
-
-
-def is_transparent(image: Image.Image) -> bool:
-    """Whether an image has an alpha channel, or a transparent colour."""
-    return "A" in image.getbands() or "transparency" in image.info
 
 
 def read_pixels(image: Source, size: int, upright: bool = False) -> Tensor:

@@ -25,19 +25,18 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
 
 
 def read_numbers(path: Path) -> list[dict[str, float]]:
-    """The rows of a file from `write_table` as numbers, without empty cells; none without the file.
-
-    Raises ValueError for a damaged file.
-    """
-    with restate(f"{path} is damaged", "copy it again, or remove it", ValueError):
-        rows = read_table(path, ("step",))
-        return [{name: float(value) for name, value in row.items() if value} for row in rows]
+    """`read_table` as numbers, without empty cells."""
+    numbers = []
+    for row in read_table(path, ()):
+        numbers.append({name: float(value) for name, value in row.items() if value})
+    return numbers
 
 
-def read_table(path: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
+def read_table(path: Path, needs: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a file from `write_table`; none without the file.
 
-    numbers: columns that must hold numbers. Raises ValueError for a damaged file.
+    All cells are numbers or empty. needs: columns that must be full, besides "step"
+    Raises ValueError for a damaged file.
     """
     if not path.exists():
         return []
@@ -52,8 +51,8 @@ def read_table(path: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
             if None in row or None in row.values():
                 text = ",".join(map(str, row.values()))
                 raise ValueError(f"a row of unequal length: {text[:80]}")
-            for name in numbers:
-                float(row[name])
+            for value in [*filter(None, row.values()), *(row[name] for name in needs)]:
+                float(value)
             int(row["step"])
     return rows
 

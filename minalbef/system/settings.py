@@ -13,6 +13,8 @@ def require_config(config: Any) -> "Config":
     if not isinstance(config, Config):
         raise ValueError(f"config={config!r} must be a Config; make one with minalbef.preset(name)")
     return config
+
+
 # may differ on resume: they change rounding and dropout's masks
 FREE = ("fast", "device", "checkpointing", "compile", "tensorboard")
 
@@ -51,12 +53,10 @@ def convert(value: Any, kind: type) -> Any:
         number = float(value)
         return int(number) if number == int(number) else value
     return kind(value)
-# of fields that came later: what held in runs that lack them, where it isn't the default
-EARLIER = {"equal_ids_match": True, "precision": "fp32"}
 
 
 def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Config:
-    """The Config that `to_dict` gave, also after JSON, and also that of an earlier version.
+    """The Config that `to_dict` gave, also after JSON. A field that came later has its default.
 
     source: the values' file, for the message. Raises ValueError for values that do not fit.
     """
@@ -66,10 +66,8 @@ def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Co
         raise ValueError(f"{source} was made by a later version of minalbef, or changed: it has "
                          f"{', '.join(unknown)}, which this version does not know; take the later "
                          "version, or train the run again")
-    if "upright" not in values:       # an older version's; runs of scenes read files upright
-        values = values | {"upright": values.get("objects", 0) != 0}
     try:
-        return replace_checked(Config(), **EARLIER | values)
+        return replace_checked(Config(), **values)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
 
@@ -81,8 +79,15 @@ def other_settings(values: dict[str, Any], config: Config) -> str:
     """
     there = from_dict(values).to_dict()
     here = config.to_dict()
-    differences = []
-    for name, value in here.items():
-        if there[name] != value and name not in FREE:
-            differences.append(f"{name}: {there[name]} there, {value} here")
-    return "; ".join(differences)
+    return differences({name: there[name] for name in here if name not in FREE},
+                       {name: here[name] for name in here if name not in FREE})
+
+
+def differences(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """"seed: 0 there, 3 here", of values by name; "" where none differ."""
+    lines = []
+    for name in {**there, **here}:
+        if there.get(name) != here.get(name):
+            then = there.get(name, "none")
+            lines.append(f"{name}: {then} there, {here.get(name, 'none')} here")
+    return "; ".join(lines)

@@ -83,34 +83,22 @@ class Tokenizer:
 
     @classmethod
     def from_vocab(cls, path: str | Path) -> "Tokenizer":
-        """Read BERT's vocab.txt, which has a piece per line.
-
-        Raises ValueError for a file that isn't one, naming the line.
-        """
-        way_out = "give BERT's vocab.txt"
-        with restate(f"{path}: no readable vocabulary", way_out, OSError, UnicodeError):
+        """Read BERT's vocab.txt, which has a piece per line. Raises ValueError for another file."""
+        way_out = "give BERT's vocab.txt, which has each piece once"
+        with restate(f"{path}: no readable vocabulary", way_out, OSError, ValueError):
             text = Path(path).read_text(encoding="utf-8")
-        vocab: dict[str, int] = {}
-        for i, piece in enumerate(text.removesuffix("\n").split("\n")):
-            problem = ""
-            if not piece:
-                problem = "is empty"
-            elif piece in vocab:
-                problem = f"repeats {piece!r} of line {vocab[piece] + 1}"
-            if problem:
-                raise ValueError(f"{path}: line {i + 1} {problem}; "
-                                 "a vocabulary has one piece per line, each once")
-            vocab[piece] = i
-        try:
+            vocab: dict[str, int] = {}
+            for i, piece in enumerate(text.removesuffix("\n").split("\n")):
+                if not piece or piece in vocab:
+                    raise ValueError(f"line {i + 1} is {piece!r}, empty or there before")
+                vocab[piece] = i
             return cls._from_pieces(vocab)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
         """Read a tokenizer.json. Raises ValueError if it is missing or can't be read."""
-        problem = f"{path}: no readable tokenizer.json"
-        with restate(problem, "copy it again", Exception):   # the library raises nothing narrower
+        # the library raises nothing narrower
+        with restate(f"{path} is damaged", "copy it again", Exception):
             require_file(Path(path))
             core = Core.from_str(Path(path).read_text(encoding="utf-8"))
             # not the file's normaliser and the like, which `digest` doesn't cover

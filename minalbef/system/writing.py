@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import shutil
-import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,9 +14,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from minalbef.config import Config
 from minalbef.system import distributed
-from minalbef.system.settings import other_settings
 
 LOCK, STATE, MODEL = ".lock", "state.pt", "model.safetensors"
 LOADER_DIED = "DataLoader worker (pid"           # how torch's message begins when a worker dies
@@ -25,6 +22,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)        # of a file sys
 # any of them shows that a folder is a run's
 SIGNS = (LOCK, STATE, "metrics.csv", "warm", "assign", "unreadable.txt", "unreadable-0.txt",
          "tensorboard")
+SETTINGS = {"task": str, "tokenizer": str, "vocab_size": int}    # in a run's config.json
 # what a file that isn't what it should be raises in the code that reads it
 MALFORMED = (AttributeError, IndexError, KeyError, OSError, RecursionError, SafetensorError,
              TypeError, ValueError)
@@ -42,13 +40,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     then untouched. Raises ValueError where `path` exists and is no file: renaming would put a file
     in a device's place.
     """
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        kind = "a folder" if path.is_dir() else "no file, but a device or pipe"
-        raise ValueError(f"{path} is {kind}; name a file to write, new or old")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file, but a folder, device or pipe; name a file to write")
     if path.is_symlink():
-        with restate(f"{path} is a symbolic link that can't be followed", "name another file",
-                     OSError, RuntimeError):
-            path = path.resolve()
+        path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_dead(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))    # of a killed command
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -128,78 +123,62 @@ def check_texts(values: Any) -> list[str]:
 
 
 @contextmanager
-def lock(folder: Path, config: Config) -> Iterator[None]:
-    """Hold a run folder while a command writes it, and remove temporary files of dead processes.
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a run folder while a command writes it.
 
-    Rank 0 holds it for all ranks; reading needs no lock. It is the system's lock on the file .lock,
-    and ends with its process.
-    Raises ValueError for a folder that another process holds, naming it and its settings, and for
-    one that is not for training into, see `check_folder`.
+    Rank 0 holds it for all ranks; reading needs no lock.
+    Raises ValueError for a folder that another process holds, and for one that is not for training
+    into, see `check_folder`.
     """
     folder = folder.resolve()
     if distributed.rank() or folder in _held:
         yield
         return
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file, and a run needs a folder; choose another with --run")
     check_folder(folder)
-    with new_folder(folder), \
-            hold(folder / LOCK, {"config": config.to_dict()}, lambda path: _refusal(path, config)):
+    with hold(folder / LOCK, "trains there", "--run"):
         _held.add(folder)
         try:
-            sweep(folder)
             yield
         finally:
             _held.discard(folder)
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[None]:
-    """Make a folder; if it is still empty afterwards, as after a failed start, it goes again.
+def hold(path: Path, action: str, option: str) -> Iterator[None]:
+    """Hold the system's lock on a file, which ends with its process.
 
-    So do those above it that were made with it. What was there before stays.
-    """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        with suppress(OSError):                  # one has something in it
-            for path in made:
-                path.rmdir()
-
-
-@contextmanager
-def hold(path: Path, details: dict, refusal: Callable[[Path], str]) -> Iterator[None]:
-    """Hold a lock file; a JSON file beside it says which process holds it, with `details`.
-
-    Both are removed afterwards. Where the file system has no locks, everybody gets one.
-    Raises ValueError with refusal(path) where another process holds it.
+    A JSON file beside it says which process that is. Both are removed afterwards, and the folder
+    if nothing is in it, as after a failed start. Where the file system has no locks, everybody
+    gets one.
+    Raises ValueError where another process holds it: it does `action`, and `option` names another
+    folder
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file_lock = FileLock(path, blocking=False)
+    holder_file = path.with_name(f"{path.name}.json")            # Windows can't read a locked file
     try:
         file_lock.acquire()
     except Timeout:
-        raise ValueError(refusal(path)) from None
+        holder = "another process"               # which hasn't written its number yet
+        with suppress(ValueError):
+            values = read_json(holder_file, "", lambda values: check_fields(values, {}))
+            holder = f"process {values.get('process')} of {values.get('machine')}"
+        raise ValueError(f"{path.parent} is in use: {holder} {action}; wait until it ends, or "
+                         f"choose another folder with {option}") from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-    holder = {"process": os.getpid(), "machine": platform.node()} | details
     try:
         with suppress(OSError):                  # a full disk: the holder then stays unnamed
-            _holder_file(path).write_text(json.dumps(holder), encoding="utf-8")
+            holder_file.write_text(json.dumps({"process": os.getpid(), "machine": platform.node()}))
         yield
     finally:
         with suppress(OSError):                  # on Windows an open file can't be removed
-            _holder_file(path).unlink(missing_ok=True)
+            holder_file.unlink(missing_ok=True)
             path.unlink(missing_ok=True)         # after the release it may be another's
         file_lock.release()
-
-
-def _holder_file(path: Path) -> Path:
-    """Not the lock file itself, which no other process can read on Windows."""
-    return path.with_name(f"{path.name}.json")
+        with suppress(OSError):                  # it has something in it
+            path.parent.rmdir()
 
 
 def check_folder(folder: Path) -> None:
@@ -208,33 +187,26 @@ def check_folder(folder: Path) -> None:
     Such a folder has things in it and none of a run's, like / or your home; or it has a model
     without the state of its training, like a copy, and the model would be overwritten.
     """
-    if (folder / MODEL).exists() and not (folder / STATE).exists():
-        raise ValueError(f"{folder} holds a trained model ({MODEL}) without the state of its "
-                         f"training ({STATE}), and would be overwritten; choose another "
-                         "folder with --run, or remove the model first")
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    names: list[str] = []
+    problem = ""
+    if folder.is_dir():
+        names = sorted(path.name for path in folder.iterdir())
+    elif folder.exists():
+        problem = "is a file, and a run needs a folder"
     visible = [name for name in names if not name.startswith(".")]
-    if visible and not any(sign in names for sign in SIGNS) and not _has_settings(folder):
+    if MODEL in names and STATE not in names:
+        problem = (f"holds a trained model ({MODEL}) without the state of its training ({STATE}), "
+                   "which would be overwritten")
+    elif visible and not any(sign in names for sign in SIGNS):
+        with suppress(ValueError):               # it has settings before the first checkpoint
+            read_json(folder / "config.json", "", lambda values: check_fields(values, SETTINGS))
+            return
         contents = ", ".join(visible[:5])
         if len(visible) > 5:
             contents += f" and {len(visible) - 5} more"
-        raise ValueError(f"{folder} is not a run folder and not empty: it holds {contents}; "
-                         "name a new folder with --run")
-
-
-def _has_settings(folder: Path) -> bool:
-    """Whether its config.json is a run's, which is there before the first checkpoint."""
-    kinds = {"task": str, "tokenizer": str, "vocab_size": int}
-    try:
-        read_json(folder / "config.json", "", lambda values: check_fields(values, kinds))
-    except ValueError:
-        return False
-    return True
-
-
-def sweep(folder: Path) -> None:
-    """Remove dead processes' temporary files and folders, in a folder and its subfolders."""
-    remove_dead([*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")])
+        problem = f"is not a run folder and not empty: it holds {contents}"
+    if problem:
+        raise ValueError(f"{folder} {problem}; choose another folder with --run")
 
 
 def remove_dead(paths: Iterable[Path]) -> None:
@@ -247,27 +219,6 @@ def remove_dead(paths: Iterable[Path]) -> None:
                     shutil.rmtree(path)
                 else:
                     path.unlink()
-
-
-def holder_of(path: Path) -> str:
-    """Who holds a lock file, in words."""
-    try:
-        return read_json(_holder_file(path), "", lambda holder:
-                         f"process {holder['process']} of {holder['machine']}")
-    except ValueError:                           # not written yet
-        return "another process"
-
-
-def _refusal(path: Path, config: Config) -> str:
-    """Why a run folder can't be had: who trains there, and with which settings."""
-    try:
-        difference = read_json(_holder_file(path), "",
-                               lambda holder: other_settings(holder["config"], config))
-        settings = f"with other settings ({difference})" if difference else "with the same settings"
-    except ValueError:                           # not written yet, or by another version
-        settings = "with settings unknown"
-    return (f"{path.parent} is in use: {holder_of(path)} trains there, {settings}; "
-            "wait until it ends, or choose another folder with --run")
 
 
 def _alive(number: int) -> bool:

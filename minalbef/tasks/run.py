@@ -20,7 +20,6 @@ from minalbef.system.checkpoint import (
     run_folder,
     untrained_parts,
     warn_unfinished,
-    weights_file,
 )
 from minalbef.system.images import Source, list_images
 from minalbef.system.metrics import progress
@@ -263,7 +262,7 @@ def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
         if name.startswith("albef."):
             albef[name.removeprefix("albef.")] = value
     model = build(config)
-    absent = fit_weights(model, albef or weights, weights_file(path, step), entry.lacks)
+    absent = fit_weights(model, albef or weights, path, entry.lacks)
     warn_unfinished(path, config, step)
     parts = tuple({name.partition(".")[0] for name in absent})
     untrained = untrained_parts(path)

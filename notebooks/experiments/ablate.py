@@ -20,7 +20,6 @@ from ablate_rows import BASES, ROWS, rows_of
 from ablate_run import work
 from minalbef import train
 from minalbef.cli.main import run_script
-from minalbef.presets import preset
 from minalbef.recipes.launch import ENVIRONMENT, GRACE
 from minalbef.system import writing
 from minalbef.system.metrics import progress, read_metrics
@@ -109,7 +108,7 @@ def train_runs(runs: list[RunKey], folder: Path, out: Path, processes: int, quie
     running: dict[multiprocessing.process.BaseProcess, RunKey] = {}
     samples = failures = 0
     total = sum(run.samples for run in runs)
-    with (writing.lock(folder / ".night", preset("tiny")), train.catch_signals() as stopped,
+    with (writing.lock(folder / ".night"), train.catch_signals() as stopped,
           progress(None, "ablation", quiet, total=total, unit="sample") as bar):
         try:
             while (waiting or running) and not stopped:

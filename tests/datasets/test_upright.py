@@ -131,7 +131,7 @@ def test_own_pictures_have_the_same_features_wherever_they_are_read(own_set, tmp
     """To the last digit: by training's reader, evaluation, search, predict and in Python."""
     run = run_with(True, tmp_path)
     records = Records(own_set[0], "train")
-    files = [record.image.source.path for record in records]
+    files = [record.image.path for record in records]
     assert files == sorted((tmp_path / "mine").glob("?.*"))
     pixels = pixels_of(files, True)
     # the check is blind

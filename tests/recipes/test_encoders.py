@@ -81,7 +81,7 @@ def test_a_model_of_timms_gives_tokens_of_the_configs_width():
     ("no_such_module:Net",
      "No module named 'no_such_module'; the module must be in the folder"),
     ("encoders_of_mine:Missing", "has no attribute 'Missing'"),
-    ("encoders_of_mine:Narrow", "gives tokens of width .* end the encoder in nn.Linear"),
+    ("encoders_of_mine:Narrow", "and must give tokens .* end the encoder in an nn.Linear"),
 ])
 def test_an_encoder_that_does_not_fit_is_refused_by_name(folder, name, says):
     with pytest.raises(Refused, match=says):

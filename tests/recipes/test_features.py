@@ -122,7 +122,7 @@ def test_a_folder_without_pictures_and_a_file_for_a_folder_are_refused(
 
 
 def test_strange_names_are_shown_safely_and_drawn(
-        run, photos, tmp_path, monkeypatch, capsys, note):
+        run, photos, tmp_path, monkeypatch, capsys):
     """Bytes that are no UTF-8, an escape sequence, a name of 240 letters, a picture of one row."""
     for path in photos.iterdir():
         path.unlink()
@@ -145,5 +145,3 @@ def test_strange_names_are_shown_safely_and_drawn(
     with pytest.raises(SystemExit):
         main()
     assert "\\x1b[2Jnowhere is not a run folder" in capsys.readouterr().err
-    note("names that no terminal should obey, or that are no UTF-8", 5,
-         "read, shown as one plain line")

@@ -21,7 +21,7 @@ def test_a_frozen_encoder_keeps_its_bits_and_all_else_learns(tmp_path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         stop_at(patch, 2)
         pretrain.pretrain(config, tmp_path / "run", [data], **frozen)
-    with pytest.raises(ValueError, match="it had freeze, which is missing here"):
+    with pytest.raises(ValueError, match="freeze: image there, none here"):
         pretrain.pretrain(config, tmp_path / "run", [data], quiet=True, make=Pretrain)
     pretrain.pretrain(config, tmp_path / "run", [data], **frozen)
     last = load_file(tmp_path / "run" / "model.safetensors")

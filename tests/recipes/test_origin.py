@@ -19,7 +19,7 @@ def test_other_records_with_the_same_words_are_noticed_too(tmp_path):
     run = tmp_path / "run"
     train(run, data)
     prepare_captions(tmp_path, [CAPTIONS[1], CAPTIONS[0], *CAPTIONS[2:]])
-    with pytest.raises(ValueError, match="else: its coco/train differs. Go on with what"):
+    with pytest.raises(ValueError, match=r"else .coco/train: \w+ there, \w+ here.; go on"):
         train(run, data)
 
 
@@ -66,9 +66,9 @@ def test_fine_tuning_does_not_go_on_from_another_run(sources, tmp_path):
     tune(sources[0], run)
     before = files(run)
     with pytest.raises(ValueError,
-                       match="something else: its source differs. Go on with what"):
+                       match=r"something else .source: \w+ there, \w+ here.; go on"):
         tune(sources[1], run)
-    with pytest.raises(ValueError, match="something else: its tokenizer differs"):
+    with pytest.raises(ValueError, match="something else .tokenizer: "):
         tune(sources[2], run)
     assert files(run) == before
     tune(shutil.copytree(sources[0], tmp_path / "moved"), run)

@@ -164,14 +164,14 @@ QUICK = ("--scenes", "40")            # of a search
 
 
 @case("config.json with four heads in place of three",
-      "image_heads was 3, and is 4 in config.json.*minalbef.save")
+      "image_heads: 3 there, 4 here.*minalbef.save")
 def other_heads(folder: Path) -> Outcome:
     run = runs.copy_of("tiny", folder)
     runs.change_json(run / "config.json", image_heads=4)
     return call("search", "a cat", "--run", run, *QUICK)
 
 
-@case("images opened another way than in training", "upright was True, and is False in config.json")
+@case("images opened another way than in training", "upright: True there, False here")
 def other_opening(folder: Path) -> Outcome:
     run = runs.copy_of("tiny", folder)
     runs.change_json(run / "config.json", upright=False)
@@ -179,7 +179,7 @@ def other_opening(folder: Path) -> Outcome:
 
 
 @case("config.json and tokenizer.json of another run",
-      "model.safetensors was trained with other .* tokenizer was")
+      "model.safetensors was trained with other .*tokenizer: ")
 def other_files(folder: Path) -> Outcome:
     run = runs.copy_of("tiny", folder)
     for name in ("config.json", "tokenizer.json"):
@@ -319,12 +319,12 @@ def resume(folder: Path, first: object, second: object) -> Outcome:
 
 
 @case("a run with a loss of one's own goes on without it",
-      "it had code of .*own_loss, which is missing here")
+      r"code of .*own_loss: \w+ there, none here")
 def resumed_without(folder: Path) -> Outcome:
     return resume(folder, OwnLoss, None)
 
 
-@case("a run goes on with a loss that it didn't begin with", "it did not have code of .*own_loss")
+@case("a run goes on with a loss that it didn't begin with", r"code of .*own_loss: none there, \w+ here")
 def resumed_with(folder: Path) -> Outcome:
     return resume(folder, None, OwnLoss)
 

@@ -28,7 +28,7 @@ def change_settings(run: Path, **changes) -> None:
     """Change a run's config.json and what its weights say of the settings that they were trained with."""
     values = json.loads((run / "config.json").read_text(encoding="utf-8"))
     (run / "config.json").write_text(json.dumps(values | changes), encoding="utf-8")
-    config, task, tokenizer = checkpoint._read_settings(run)
+    config, task, tokenizer = checkpoint.read_settings(run)
     definition = checkpoint.definition(config, tokenizer.digest(), task)
     for file in run.glob("*.safetensors"):
         write_weights(file, load_file(file), definition=definition)

@@ -200,7 +200,7 @@ def test_every_key_of_a_full_file_is_accounted_for(task):
 MISTAKES = {
     "a weight missing": (
         lambda s: s.pop("visual_encoder.blocks.1.norm2.bias"),
-        "missing image_encoder.blocks.1.norm2.bias",
+        "image_encoder.blocks.1.norm2.bias",
     ),
     "a key too many": (
         lambda s: s.update({"visual_encoder.head.weight": torch.ones(1)}),
@@ -208,7 +208,7 @@ MISTAKES = {
     ),
     "another width": (
         lambda s: s.update({"text_proj.weight": torch.ones(24, 32)}),
-        r"text_proj.weight is \(24, 32\), wanted \(24, 48\)",
+        r"size mismatch for text_proj.weight: .*24, 32.*24, 48",
     ),
 }
 
