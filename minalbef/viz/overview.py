@@ -84,20 +84,16 @@ def overview(*parts: str) -> plots.Plot:
 
     parts: names from PARTS to colour, in a small drawing without notes; by default all of it
     """
-    unknown = sorted(set(parts) - set(PARTS))
-    if unknown:
-        raise ValueError(f"no part of the drawing is named {unknown[0]!r}; "
-                         f"there are {', '.join(PARTS)}")
     alt = ALT
-    colours = dict(COLOURS)
+    colours = COLOURS
+    size = 11.0
+    width, height = 9.6, 6.2
     if parts:
         alt += f" In colour: {', '.join(parts)}."
-        colours |= dict.fromkeys(set(PARTS) - set(parts), GREY)
+        colours = dict.fromkeys(PARTS, GREY) | {part: COLOURS[part] for part in parts}
         size = 8.5
-        plot, axes = plots.grid(alt, 1, 1, 5.8, 3.75)
-    else:
-        size = 11.0
-        plot, axes = plots.grid(alt, 1, 1, 9.6, 6.2)
+        width, height = 5.8, 3.75
+    plot, axes = plots.grid(alt, 1, 1, width, height)
     ax = axes[0, 0]
     ax.set(xlim=(0, 10), ylim=(0, 6.4))
     ax.set_axis_off()

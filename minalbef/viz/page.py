@@ -14,9 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
-from emojiscenes.grammar import kinds_of_word, phrase
-from emojiscenes.language import Noun, Scene
-from emojiscenes.scenes import Drawn, Scenes, paint, truth
+from emojiscenes.grammar import kinds_of_word
+from emojiscenes.language import Scene
+from emojiscenes.scenes import Drawn, paint, truth
 from minalbef.evaluation import ranking, words
 from minalbef.evaluation.ranking import Encoded
 from minalbef.scenes import questions
@@ -25,7 +25,7 @@ from minalbef.system import checkpoint
 from minalbef.system.metrics import read_metrics
 from minalbef.system.tokenizer import clean
 from minalbef.tasks.run import Run, load
-from minalbef.viz import examples, plots
+from minalbef.viz import plots
 
 SIDE = 144                            # pixels of a scene on the page: three times the model's input
 SEED = 4242                           # of the page's scenes, from the test split
@@ -69,8 +69,12 @@ def image(pixels: np.ndarray, alt: str) -> dict[str, str]:
     """An image as a data URI, and its alt text."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "webp", quality=85)
-    data = base64.b64encode(file.getvalue()).decode()
-    return {"alt": alt, "src": f"data:image/webp;base64,{data}"}
+    return data_uri(file.getvalue(), "webp", alt)
+
+
+def data_uri(data: bytes, kind: str, alt: str) -> dict[str, str]:
+    """An image file as a data URI, and its alt text."""
+    return {"alt": alt, "src": f"data:image/{kind};base64,{base64.b64encode(data).decode()}"}
 
 
 def thumbnail(scene: Scene) -> dict[str, str]:
@@ -101,7 +105,7 @@ def report_values(report: dict) -> dict[str, Any]:
     }
 
 
-def training(folder: Path, run: Run) -> list[plots.Plot]:
+def training(folder: Path, run: Run) -> list[dict[str, str]]:
     """The losses of the warm start and of training, if they were logged."""
     config = run.config
     samples = config.steps * config.batch
@@ -116,7 +120,7 @@ def training(folder: Path, run: Run) -> list[plots.Plot]:
         figures.append(plots.curves(warm))
     if metrics := read_metrics(folder):
         figures.append(plots.curves(metrics, phases))
-    return figures
+    return [data_uri(figure.png(), "png", figure.alt) for figure in figures]
 
 
 def scene_values(run: Run) -> dict[str, Any]:
@@ -124,22 +128,10 @@ def scene_values(run: Run) -> dict[str, Any]:
     scenes = questions.plain(run, "test", SEED, POOL)
     return {
         "pool": len(scenes),
-        "matrix": matrix(run, scenes[:9]),
         **retrieval(run, scenes),
         "families": families(run),
         "looks": looks(run, scenes[:4]),
-        "guesses": guesses(run, scenes[:40]),
-        "slide": slide(run),
     }
-
-
-def matrix(run: Run, scenes: Sequence[Drawn]) -> plots.Plot:
-    """Each caption with each image, by similarity."""
-    captions = [scene.text for scene in scenes]
-    encoded = questions.encode(run, [scene.scene for scene in scenes], captions)
-    sim = ranking.similarity(run.model, encoded).T.numpy()                   # (text, image)
-    pictures = [paint(scene.scene, SIDE) for scene in scenes]
-    return plots.similarities(sim, pictures, captions, truth(scenes))
 
 
 def retrieval(run: Run, scenes: Sequence[Drawn]) -> dict[str, list[dict]]:
@@ -224,40 +216,3 @@ def looks(run: Run, scenes: Sequence[Drawn]) -> list[dict]:
             overlays.append((text[i], image(plots.overlay(picture, heat), alt)))
         cards.append({**card(scene), "maps": overlays})
     return cards
-
-
-def guesses(run: Run, scenes: Sequence[Drawn], count: int = 3) -> list[dict]:
-    """MLM's answers for the first word of each kind, in the captions with the most kinds."""
-    def kinds_in(scene: Drawn) -> int:
-        return len(set(kinds_of_word(scene.text)))
-
-    cards = []
-    for scene in sorted(scenes, key=kinds_in, reverse=True)[:count]:
-        text = clean(scene.text).split()
-        kinds = kinds_of_word(scene.text)
-        places = sorted(kinds.index(kind) for kind in set(kinds) - {"other", "count"})
-        with_image = examples.guesses(run, scene.scene, scene.text, places)
-        without = examples.guesses(run, None, scene.text, places)
-        lines = []
-        for i, seen, blind in zip(places, with_image, without):
-            lines.append({"before": " ".join(text[:i]), "word": text[i],
-                          "after": " ".join(text[i + 1:]), "seen": seen, "blind": blind})
-        cards.append({"picture": thumbnail(scene.scene), "lines": lines})
-    return cards
-
-
-def slide(run: Run) -> dict[str, Any]:
-    """An object that moves past another, and P(match) of two sentences as it does."""
-    styles = Scenes("test", objects=run.config.objects).vendors              # by name of object
-    names = list(styles)
-    moving = Noun("apple" if "apple" in styles else names[0])
-    fixed = Noun("cat" if "cat" in styles else names[1])
-    vendors = [vendor for vendor in styles[moving.name] if vendor in styles[fixed.name]]
-    claims = {
-        f"{phrase(moving)} to the left of {phrase(fixed)}": "left",
-        f"{phrase(moving)} to the right of {phrase(fixed)}": "right",
-    }
-    motion = examples.slide(run, moving, fixed, claims, vendors)
-    pictures = [paint(scene, SIDE) for scene in motion.scenes]
-    plot = plots.slide(motion.x, motion.lines, pictures, motion.spans)
-    return {"moving": phrase(moving), "fixed": phrase(fixed), "plot": plot}

@@ -1,12 +1,9 @@
 """The figures that notebooks and the command line share: one style, with alt texts.
 
-A function returns a Plot: a matplotlib figure that notebooks show, with an alt text, `alt`, and
-`svg()`, which takes the text colour of the page around it, for light and dark pages.
+A function returns a Plot: a matplotlib figure that notebooks show, with an alt text, `alt`.
 """
 import io
-import re
 import textwrap
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +29,7 @@ YELLOW = "#F0E442"
 BLUE = "#0072B2"
 RED = "#D55E00"
 PURPLE = "#CC79A7"
-INK = "#3a3f47"                       # of words and axes; in an SVG it becomes the page's colour
+INK = "#3a3f47"                       # of words and axes
 HEAT = "plasma"                       # the colour map of heat maps
 OPACITY = 0.75                        # of a heat map at its maximum
 STEEP = 60.0                          # a step of so many of 255 from pixel to pixel is an outline
@@ -65,8 +62,6 @@ STYLE: Any = {
     "grid.alpha": 0.25,
     "axes.axisbelow": True,
     "lines.linewidth": 2,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "minalbef",
 }
 styled = matplotlib.rc_context(STYLE)          # a decorator: the caller's own style doesn't change
 
@@ -91,32 +86,10 @@ class Plot(Figure):
         """Write the PNG file atomically. Raises OSError if it cannot be written."""
         write_atomically(Path(path), lambda file: file.write_bytes(self.png()))
 
-    @styled
-    def svg(self) -> str:
-        """The figure as an <svg> element: transparent, its ink the page's text colour."""
-        file = io.StringIO()
-        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        self.savefig(file, format="svg", transparent=True, metadata=metadata)
-        text = file.getvalue()
-        text = text[text.index("<svg"):].replace(INK, "currentColor")
-        for name, colour in {"blue": BLUE, "red": RED, "green": GREEN, "purple": PURPLE}.items():
-            # a dark page has lighter ones
-            text = text.replace(colour.lower(), f"var(--{name}, {colour.lower()})")
-        text = _rename_ids(text, f"p{zlib.crc32(self.alt.encode()):x}")
-        size = r'(<svg [^>]*?)width="[\d.]+pt" height="[\d.]+pt"'
-        return re.sub(size, r"\1", text, count=1)
-
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         """What a notebook shows, and its metadata."""
         data = {"image/png": self.png(), "text/plain": f"<{type(self).__name__}>"}
         return data, {"image/png": {"alt": self.alt}}
-
-
-def _rename_ids(svg: str, prefix: str) -> str:
-    """Give the ids of an SVG a prefix: they are the page's, and figures must not share them."""
-    ids = re.findall(r'\bid="([^"]+)"', svg)
-    names = {name: f"{prefix}-{i}" for i, name in enumerate(ids)}
-    return re.sub(r'(\bid="|url\(#|href="#)([^")]+)', lambda match: match[1] + names[match[2]], svg)
 
 
 @styled

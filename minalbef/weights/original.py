@@ -67,8 +67,6 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
     Raises ValueError for a file that is missing, is damaged, has no weights, or needs code to read.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -82,7 +80,7 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
                 "file names. If you trust it, take its weights out once: torch.save(torch.load("
                 f"{str(path)!r}, weights_only=False)['model'], 'weights.pth')") from error
         reason = (str(error) or repr(error)).splitlines()[0][:200]
-        raise ValueError(f"{path} is damaged or holds no weights ({reason}); "
+        raise ValueError(f"{path} is missing, damaged or holds no weights ({reason}); "
                          "fetch it again") from error
     for key in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -129,16 +127,19 @@ def read_original(source: str | Path | dict[str, Tensor], image_size: int | None
     except KeyError as error:
         raise ValueError(f"{source} is not a checkpoint of the original's: "
                          f"it lacks {error}") from error
-    resized = []
-    for prefix, weights in (("", original.student), ("teacher.", original.teacher)):
-        if POSITIONS not in weights:
-            continue
-        count = weights[POSITIONS].shape[1] - 1
-        if count != config.grid ** 2:
-            weights[POSITIONS] = resize_positions(weights[POSITIONS], config.grid)
-            resized.append(f"{prefix}{POSITIONS} from {math.isqrt(count)} to {config.grid} "
-                           "patches a side")
+    resized = fit_positions(original.student, POSITIONS, config.grid)
+    for line in fit_positions(original.teacher, POSITIONS, config.grid):
+        resized.append(f"teacher.{line}")
     return OriginalFile(source, task, config, original, tuple(resized))
+
+
+def fit_positions(weights: dict[str, Tensor], name: str, grid: int) -> list[str]:
+    """Resize position embeddings among weights, in place: -> the line of a report, if it did."""
+    if name not in weights or weights[name].shape[1] - 1 == grid ** 2:
+        return []
+    side = math.isqrt(weights[name].shape[1] - 1)
+    weights[name] = resize_positions(weights[name], grid)
+    return [f"{name} from {side} to {grid} patches a side"]
 
 
 def task_of(weights: dict[str, Tensor]) -> str:
@@ -216,14 +217,11 @@ def fill(module: nn.Module, file: OriginalFile, teacher: bool = False) -> Report
 
     Raises ValueError that lists what is missing, unexpected or of another shape.
     """
-    prefix = ""
-    weights = file.original.student
-    lacks = set(TASKS[file.task].lacks)
-    if teacher:
-        prefix = "teacher."
-        weights = file.original.teacher
-        lacks |= set(key_table.UNTAUGHT)
-    if TASKS[file.task].pairs:
+    task = TASKS[file.task]
+    prefix = "teacher." if teacher else ""
+    weights = file.original.teacher if teacher else file.original.student
+    lacks = {*task.lacks, *key_table.UNTAUGHT} if teacher else set(task.lacks)
+    if task.pairs:
         weights = drop_shared(weights)
     state_dict = module.state_dict()
     names = {name.removeprefix("albef."): name for name in state_dict}
@@ -235,20 +233,16 @@ def fill(module: nn.Module, file: OriginalFile, teacher: bool = False) -> Report
             renamed[names.get(name, name)] = value
     absent = fit_weights(module, renamed, file.source, lacks)
     loaded = []
-    unexpected = []
     for key, name in file.original.ours.items():
         part = part_of(name.removeprefix(prefix))
         if name.startswith(prefix) and part not in skip | {"teacher", "queue"}:
             loaded.append(key)
-        else:
-            unexpected.append(key)
-    resized = [line for line in file.resized if line.startswith(prefix + POSITIONS)]
     return Report(
         file.source,
         loaded=tuple(loaded),
-        resized=tuple(resized),
+        resized=tuple(line for line in file.resized if line.startswith(prefix + POSITIONS)),
         absent=tuple(name.removeprefix("albef.") for name in absent),
-        unexpected=tuple(unexpected),
+        unexpected=tuple(key for key in file.original.ours if key not in loaded),
     )
 
 

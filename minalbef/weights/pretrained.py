@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from minalbef.albef import ALBEF
 from minalbef.system.checkpoint import fit_weights, part_of, run_folder
 from minalbef.system.writing import restate
-from minalbef.vision import ViT, resize_positions
+from minalbef.vision import ViT
 from minalbef.weights import key_table
-from minalbef.weights.original import Report, read_file
+from minalbef.weights.original import Report, fit_positions, read_file
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
@@ -46,15 +46,10 @@ def load_vit(encoder: ViT, source: str | Path | dict[str, Tensor]) -> Report:
     weights: dict[str, Tensor] = {}
     for key in loaded:
         weights |= key_table.split_qkv(key, state[key])
-    resized: tuple[str, ...] = ()
-    count = encoder.pos_embed.shape[1] - 1
-    if "pos_embed" in weights:
-        old_count = weights["pos_embed"].shape[1] - 1
-        if old_count != count:
-            resized = (f"pos_embed from {old_count} to {count} patches",)
-            weights["pos_embed"] = resize_positions(weights["pos_embed"], math.isqrt(count))
+    grid = math.isqrt(encoder.pos_embed.shape[1] - 1)
+    resized = fit_positions(weights, "pos_embed", grid)
     fit_weights(encoder, weights, source)
-    return Report(source, loaded, resized, absent=(), unexpected=heads)
+    return Report(source, loaded, tuple(resized), absent=(), unexpected=heads)
 
 
 def load_bert(model: ALBEF, source: str | Path | dict[str, Tensor]) -> Report:

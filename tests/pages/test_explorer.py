@@ -168,83 +168,54 @@ def drag(page, start: tuple[float, float], end: tuple[float, float]) -> None:
     page.mouse.up()
 
 
-def first(page, name: str):
-    """An attribute of the first object."""
-    return page.evaluate("name => explorer.scene.objects[0]?.[name]", name)
-
-
-# what is done, and what is then true; the apple stands at (0.25, 0.5), a square of 0.3:
+# each changes the picture; the apple stands at (0.25, 0.5), a square of 0.3:
 # its corner at (192, 312) of 480, its handle at (120, 146)
-STEPS = {
-    "turn by handle": (
-        lambda page: drag(page, (120, 146), (220, 240)),
-        lambda page: abs(first(page, "angle") - 90) < 4,
-    ),
-    "resize": (
-        lambda page: drag(page, (190, 310), (230, 350)),
-        lambda page: first(page, "size") > 0.4,
-    ),
-    "drag": (lambda page: drag(page, (120, 240), (200, 120)), lambda page: first(page, "y") < 0.3),
-    "turn": (
-        lambda page: page.locator("#angle").fill("20"),
-        lambda page: first(page, "angle") == 20,
-    ),
-    "across": (lambda page: page.locator("#x").fill("0.74"), lambda page: first(page, "x") == 0.74),
-    "down": (lambda page: page.locator("#y").fill("0.5"), lambda page: first(page, "y") == 0.5),
-    "size": (
-        lambda page: page.locator("#size").fill("0.2"),
-        lambda page: abs(first(page, "size") - 0.2) < 0.01,
-    ),
-    "style": (
-        lambda page: page.locator("#style").select_option("fluent"),
-        lambda page: first(page, "style") == "fluent",
-    ),
-    "finish": (
-        lambda page: page.locator("#finish").select_option("flat"),
-        lambda page: first(page, "style") == "fluent+flat",
-    ),
-    "background": (
-        lambda page: page.locator("#background").select_option("blue"),
-        lambda page: page.evaluate("explorer.scene.background") == "blue",
-    ),
-    "add": (
-        lambda page: page.locator("#add").click(),
-        lambda page: page.locator("#things button").count() == 3,
-    ),
-    "left by key": (lambda page: page.locator("#stage").press("ArrowLeft"), lambda page: True),
-    "grow by key": (lambda page: page.locator("#stage").press("+"), lambda page: True),
-    "turn by key": (lambda page: page.locator("#stage").press("]"), lambda page: True),
-    "remove by key": (
-        lambda page: page.locator("#stage").press("Delete"),
-        lambda page: page.locator("#things button").count() == 2,
-    ),
-    "remove": (
-        lambda page: page.locator("#remove").click(),
-        lambda page: page.locator("#things button").count() == 1,
-    ),
+DRAGS = {
+    "turn": ((120, 146), (220, 240)),
+    "resize": ((190, 310), (230, 350)),
+    "move": ((120, 240), (200, 120)),
 }
+SLIDERS = {"#angle": "20", "#x": "0.74", "#y": "0.5", "#size": "0.2"}
+CHOICES = {"#style": "fluent", "#finish": "flat", "#background": "blue"}
+KEYS = ("ArrowLeft", "+", "]", "Delete")
 
 
 @in_browser
 def test_every_control_of_the_picture_changes_the_picture_and_the_answer(page, tmp_path):
     Image.new("RGB", (90, 60), (20, 160, 90)).save(tmp_path / "photo.png")
+    seen = [(stage(page), answer(page))]
 
-    def upload_photo(page) -> None:
-        page.locator("#photo").set_input_files(tmp_path / "photo.png")
-        page.locator("#photo-off").wait_for()
-
-    photo = {
-        "photo": (upload_photo, lambda page: page.locator("#things button").count() == 0),
-        "no photo": (lambda page: page.locator("#photo-off").click(), lambda page: True),
-    }
-    for name, (act, holds) in {**STEPS, **photo}.items():
-        picture_before = stage(page)
-        answer_before = answer(page)
-        act(page)
+    def expect_change(control: str) -> None:
         settle(page)
-        assert holds(page), name
-        assert stage(page) != picture_before, name
-        assert answer(page) != answer_before, name
+        picture_before, answer_before = seen[-1]
+        seen.append((stage(page), answer(page)))
+        assert seen[-1][0] != picture_before, control
+        assert seen[-1][1] != answer_before, control
+
+    for name, (start, end) in DRAGS.items():
+        drag(page, start, end)
+        expect_change(name)
+    for slider, value in SLIDERS.items():
+        page.locator(slider).fill(value)
+        expect_change(slider)
+    for menu, option in CHOICES.items():
+        page.locator(menu).select_option(option)
+        expect_change(menu)
+    assert page.evaluate("explorer.scene.objects[0].style") == "fluent+flat"
+    page.locator("#add").click()
+    expect_change("#add")
+    assert page.locator("#things button").count() == 3
+    for key in KEYS:
+        page.locator("#stage").press(key)
+        expect_change(key)
+    page.locator("#remove").click()
+    expect_change("#remove")
+    assert page.locator("#things button").count() == 1
+    page.locator("#photo").set_input_files(tmp_path / "photo.png")
+    page.locator("#photo-off").wait_for()
+    expect_change("#photo")
+    page.locator("#photo-off").click()
+    expect_change("#photo-off")
     assert page.locator("#remove").is_disabled(), "nothing is left to choose"
 
 
@@ -328,8 +299,6 @@ def test_the_tour_asks_for_a_prediction_before_it_answers_and_has_eight_steps(pa
 
 # a model of your own beside the page's
 
-FILES = ("model.safetensors", "config.json", "tokenizer.json")
-
 
 @pytest.fixture(scope="module")
 def own(run, tmp_path_factory) -> Path:
@@ -395,42 +364,31 @@ def test_a_model_of_your_own_answers_as_torch_does_beside_the_pages(page, own, t
     assert page.locator("#attention button").count() == 6
 
 
-@pytest.fixture
-def load_own(page):
-    """load_own(*paths) -> what the page says of files that are loaded as a model."""
+@in_browser
+def test_files_that_make_no_model_of_the_page_are_refused_by_name(page, run, own, tmp_path):
+    weights = own / "model.safetensors"
+    config = own / "config.json"
 
-    def load_own(*paths: Path) -> str:
+    def said_of(*paths: Path) -> str:
         page.evaluate("document.getElementById('own-said').textContent = ''")
         page.locator("#own").set_input_files(paths)
         page.locator("#own-said", has_text="oaded").wait_for()
         return page.locator("#own-said").inner_text()
-
-    return load_own
-
-
-@in_browser
-def test_files_that_make_no_model_of_the_page_are_refused_by_name(load_own, run, own, tmp_path):
-    weights, config, tokenizer = [own / name for name in FILES]
 
     def change_config(**changes) -> Path:
         values = json.loads(config.read_text()) | changes
         (tmp_path / "config.json").write_text(json.dumps(values))
         return tmp_path / "config.json"
 
-    lacking = load_own(weights)
+    lacking = said_of(weights)
     assert "norm1.weight is not there in the file, and 96 by the settings" in lacking
     assert "choose the run's config.json and tokenizer.json with it" in lacking
-    assert "word pieces, and the settings say" in load_own(weights, config)
-    assert "no weights; choose the run's" in load_own(config, tokenizer)
-    assert "report.json is no part of a model" in load_own(weights, run.path / "report.json")
-    assert "is a second file of its kind" in load_own(weights, run.path / "model.safetensors")
-    larger = change_config(image_size=64)
-    assert "its image_size is 64, and this page's 48" in load_own(weights, larger)
-    assert "it was tuned for vqa" in load_own(weights, change_config(task="vqa"))
-    deeper = change_config(fusion_depth=4)
-    assert "fusion.layers.3.attn.q.weight is not there" in load_own(weights, deeper, tokenizer)
-    deeper.write_text("{}")
-    assert "its image_size is not given" in load_own(weights, deeper, tokenizer)
+    assert "word pieces, and the settings say" in said_of(weights, config)
+    assert "no weights; choose the run's" in said_of(config, own / "tokenizer.json")
+    assert "report.json is no part of a model" in said_of(weights, run.path / "report.json")
+    assert "its image_size is 64, and this page's 48" in said_of(
+        weights, change_config(image_size=64))
+    assert "it was tuned for vqa" in said_of(weights, change_config(task="vqa"))
     lent = "with this page's config.json and tokenizer.json"
-    loaded = load_own(run.path / "model.safetensors")
+    loaded = said_of(run.path / "model.safetensors")
     assert loaded == f"Loaded: a run of tiny, seed {run.config.seed}, {lent}."

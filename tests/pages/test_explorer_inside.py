@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from chromium import SIZES, asked, draw_pairs, keep, settle, stored_run
+from chromium import asked, draw_pairs, stored_run
 
 pytestmark = pytest.mark.slow  # skipped without Chromium, but for CI
 
@@ -107,48 +107,6 @@ def test_heads_switched_off_or_patched_answer_as_torch_with_a_hook_before_the_pr
             plain = answer(run, pixels, text, {})
             effect = max(effect, abs(by_torch[0] - plain[0]), abs(by_torch[1] - plain[1]))
         assert effect > 0.003, f"{switches}: the change can't be told from none"
-
-
-def head_button(page, part: str, layer: int, number: int):
-    title = {
-        "image": "Image encoder",
-        "text": "Text encoder",
-        "self": "Fusion: self-attention",
-        "cross": "Fusion: cross-attention",
-    }[part]
-    group = page.locator(f"#heads [aria-label='{title}']")
-    return group.locator("[aria-pressed]").nth(3 * (layer - 1) + number - 1)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_the_answer_is_shown_before_and_after_a_head_is_switched_and_a_reset_takes_it_back(
-    open_inside, size
-):
-    page = open_inside(size)
-    page.locator("#words button", has_text="left").click()
-    settle(page)
-    before = page.locator("#match").inner_text()
-    assert page.locator("#other-match").count() == 0
-    for number in (1, 2, 3):
-        head_button(page, "cross", 2, number).click()
-        settle(page)
-    switched = head_button(page, "cross", 2, 1)
-    assert switched.get_attribute("aria-pressed") == "true"
-    assert "off" in switched.inner_text()
-    assert page.locator("#match").inner_text() == before
-    after = page.locator("#other-match").inner_text()
-    assert after != before
-    match = page.locator("#effect tr").nth(1).locator("td").all_inner_texts()
-    assert [cell.strip() for cell in match[:2]] == [before, after]
-    assert page.locator(".maps .unused").count() == 3, "the maps of heads that are off say so"
-    assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
-    keep(page, f"explorer-heads-{size}")
-    page.locator("#heads-reset").click()
-    settle(page)
-    assert page.locator("#other-match").count() == 0
-    assert page.locator(".maps .unused").count() == 0
-    assert page.locator("#heads [aria-pressed=true]").count() == 0
-    assert page.locator("#heads-reset").is_disabled()
 
 
 # the flow of a pass

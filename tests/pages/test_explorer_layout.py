@@ -114,34 +114,6 @@ def test_several_changes_are_undone_one_by_one_and_a_drag_is_one_step(open_page)
 # what lights up
 
 
-def maps(page) -> list[str]:
-    return page.evaluate(
-        "[...document.querySelectorAll('.maps canvas')].map(map => map.toDataURL())"
-    )
-
-
-@pytest.mark.parametrize("way", ["pointer", "keyboard"])
-def test_a_word_lights_its_patches_in_every_layer_while_it_is_pointed_at(open_page, way):
-    page = open_page()
-    before = maps(page)
-    if way == "pointer":
-        page.locator("#words button", has_text="cat").hover()
-    else:
-        page.locator("#text").focus()
-        for _ in range(6):
-            page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.textContent") == "cat"
-    for plain, lighted in zip(before, maps(page)):
-        assert plain != lighted
-    assert page.locator("#attention-title").inner_text() == "Cross-attention of “cat”"
-    if way == "pointer":
-        page.mouse.move(5, 5)
-    else:
-        page.keyboard.press("Tab")
-    assert maps(page) == before
-    assert page.locator("#words [aria-pressed=true]").count() == 0, "nothing was masked"
-
-
 def matrix(page) -> torch.Tensor:
     """The cells of sentences by pictures."""
     rows = []

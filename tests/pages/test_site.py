@@ -20,7 +20,6 @@ sys.path.insert(0, str(ROOT / "docs" / "site"))
 import make_site  # noqa: E402
 
 OWNER = "someone/a-name"
-# what a page fetches: tags and their attributes
 
 
 def cells(path: Path) -> list[dict]:

@@ -65,18 +65,6 @@ def answers(run: Run, images: list[np.ndarray], texts: list[str]) -> Tensor:
     return torch.stack([similarity, run.match_pairs(images, texts)], 1)
 
 
-def likeliest(run: Run, pixels: np.ndarray, text: str, place: int, count: int) -> list[str]:
-    """The likeliest pieces for a masked token of a sentence."""
-    model = run.model
-    tokens, keep = run.tokenizer.encode([text], run.config.text_length)
-    tokens[0, place] = run.tokenizer.mask
-    with torch.no_grad():
-        image = model.encode_image(run.transform(pixels)[None])
-        fused = model.fuse(model.encode_text(tokens, keep), keep, image)
-        best = model.word_logits(fused[0, place]).topk(count)
-    return [run.tokenizer.decode([number]) for number in best.indices.tolist()]
-
-
 def asked(page) -> tuple[np.ndarray, str]:
     """What the page's model is asked now: the image's pixels, and the sentence."""
     pixels = page.evaluate("[...explorer.painter.paint(explorer.scene)]")

@@ -42,37 +42,6 @@ def test_full_checkpoints_come_back_the_same(task):
 
 
 @pytest.mark.parametrize(
-    "key, name",
-    [
-        (
-            "text_encoder.bert.encoder.layer.5.attention.self.key.weight",
-            "text_encoder.layers.5.attn.k.weight",
-        ),
-        (
-            "text_encoder.encoder.layer.7.crossattention.self.value.bias",
-            "fusion.layers.1.cross.v.bias",
-        ),
-        (
-            "text_encoder.bert.encoder.layer.0.intermediate.dense.bias",
-            "text_encoder.layers.0.mlp.fc1.bias",
-        ),
-        ("text_encoder.cls.predictions.transform.LayerNorm.bias", "word_head.norm.bias"),
-        ("text_encoder.cls.predictions.bias", "word_head.bias"),
-        (
-            "text_decoder.bert.encoder.layer.3.crossattention.output.dense.bias",
-            "decoder.layers.3.cross.proj.bias",
-        ),
-        ("cls_head.2.weight", "head.2.weight"),
-        ("ta_head.weight", "head.weight"),
-    ],
-)
-def test_names_mean_what_they_should(key, name):
-    bert = ".bert." in key
-    head = "ta_head" if key.startswith("ta_head") else "cls_head"
-    assert key_table.names(6, bert, head)[key] == name
-
-
-@pytest.mark.parametrize(
     "name",
     ["image_encoder.patch_embed.down.0.0.weight",
      "fusion.layers.0.gate.weight", "extra.weight"],
@@ -80,18 +49,6 @@ def test_names_mean_what_they_should(key, name):
 def test_a_weight_that_the_original_lacks_is_not_written(name):
     with pytest.raises(ValueError, match=f"{name}: the original has no such weight"):
         key_table.write({name: torch.zeros(1)}, {}, {}, 6, True)
-
-
-def test_the_queue_turns_its_columns_into_rows():
-    queue = torch.arange(6.0).reshape(2, 3)  # two numbers a feature, three features
-    assert key_table.read({"image_queue": queue}).queue["image"][1].tolist() == [1, 4]
-
-
-def test_queries_keys_and_values_lie_in_this_order():
-    thirds = key_table.read({"visual_encoder.blocks.0.attn.qkv.bias": torch.arange(6)}).student
-    assert {name[-6]: value.tolist() for name, value in thirds.items()} == {
-        "q": [0, 1], "k": [2, 3], "v": [4, 5],
-    }
 
 
 def test_a_tied_weight_that_differs_is_refused():

@@ -41,38 +41,20 @@ def unequal() -> dict[str, torch.Tensor]:
 # files
 
 
-@pytest.mark.parametrize(
-    "form", ["bare", "in the original's form", "before torch 1.6", "safetensors"]
-)
+@pytest.mark.parametrize("form", ["the original's", "before torch 1.6", "safetensors"])
 def test_every_form_of_file_gives_the_same_weights(unequal, tmp_path, form):
-    path = tmp_path / ("file.safetensors" if form == "safetensors" else "file.pth")
-    model = nn.Linear(2, 2)
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.ones(2)).sum().backward()
-    optimizer.step()
-    beside = {
-        "optimizer": optimizer.state_dict(),
-        "epoch": 29,
-        "lr_scheduler": {
-            "base_values": [1e-4], "t_initial": 30,
-            "noise_range_t": None, "update_groups": True,
-        },
-        "config": {
-            "train_file": ["a.json"],
-            "optimizer": {"opt": "adamW", "lr": 1e-4},
-            "mlm_probability": 0.15,
-        },
-    }
+    path = tmp_path / "file.pth"
     if form == "safetensors":
+        path = tmp_path / "file.safetensors"
         save_file({key: value.clone() for key, value in unequal.items()}, path)
-    elif form == "in the original's form":
-        torch.save({"model": unequal} | beside, path)
+    elif form == "the original's":
+        others = {"optimizer": {"state": {0: torch.ones(2)}}, "epoch": 29, "config": {"lr": 1e-4}}
+        torch.save({"model": unequal} | others, path)
     else:
-        torch.save(unequal, path, _use_new_zipfile_serialization=form == "bare")
+        torch.save(unequal, path, _use_new_zipfile_serialization=False)
     assert same_state(read_file(path), unequal)
-    assert same_state(
-        load_original(path, **HEADS).state_dict(), load_original(unequal, **HEADS).state_dict()
-    )
+    by_file = load_original(path, **HEADS).state_dict()
+    assert same_state(by_file, load_original(unequal, **HEADS).state_dict())
 
 
 class Evil:
@@ -102,18 +84,14 @@ def test_a_damaged_file_is_refused(unequal, tmp_path, damage):
     path = tmp_path / ("file.safetensors" if damage == "safetensors" else "file.pth")
     torch.save(unequal, path, _use_new_zipfile_serialization=damage == "cut")
     content = path.read_bytes()
-    path.write_bytes(
-        {"empty": b"", "a page": b"<html>404 not found</html>"}.get(
-            damage, content[: len(content) // 2]
-        )
-    )
-    refusal = r"file\.\w+ is damaged or holds no weights .*fetch it again"
+    path.write_bytes(b"<html>404" if damage == "a page" else content[: len(content) // 2])
+    refusal = r"file\.\w+ is missing, damaged or holds no weights .*fetch it again"
     with pytest.raises(ValueError, match=refusal):
         read_file(path)
 
 
 def test_a_missing_file_and_another_models_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="nowhere.pth: there is no such file"):
+    with pytest.raises(ValueError, match="nowhere.pth is missing, damaged or holds no weights"):
         load_original(tmp_path / "nowhere.pth")
     refusal = "keys that no model of the original's has: layer1.weight, fc.bias"
     with pytest.raises(ValueError, match=refusal):
@@ -144,30 +122,6 @@ def test_task_and_sizes_are_read_off_the_tensors(file):
 
 
 # loading
-
-
-def test_what_was_written_is_computed_again(unequal):
-    """Bit for bit, at unequal widths."""
-    task = pretrain(small(**UNEQUAL))
-    image = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
-    tokens, keep = texts(3, 9)
-
-    def compute(model: ALBEF) -> list[torch.Tensor]:
-        image_tokens = model.encode_image(image)
-        text_tokens = model.encode_text(tokens, keep)
-        fused = model.fuse(text_tokens, keep, image_tokens)
-        return [
-            model.image_feature(image_tokens),
-            model.text_feature(text_tokens),
-            model.match_logits(fused),
-            model.word_logits(fused),
-            model.temperature,
-        ]
-
-    model = load_original(unequal, **HEADS)
-    assert not model.training
-    for value, expected in zip(compute(model), compute(task.student.eval())):
-        assert_close(value, expected, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from emojiscenes.language import Scene
-from emojiscenes.painting import paint
 from emojiscenes.problems import GROUP, Problems
 from minalbef.config import Config
 from minalbef.evaluation.intervals import Clusters
 from minalbef.evaluation.loop import How
+from minalbef.scenes.records import image_of
 from minalbef.system.tokenizer import Tokenizer
 
 HIDDEN_TEXT = "a picture"             # every text, where the text is hidden
@@ -40,13 +40,9 @@ class Painter:
 
     def image(self, scene: Scene, side: str = "left") -> np.ndarray:
         """Equal scenes are one array: the four pairs of an NLVR2 statement share their images."""
-        hidden = self.hide in ("image", side)
-        key = None if hidden else scene
+        key = None if self.hide in ("image", side) else scene
         if key not in self.images:
-            if key is None:
-                self.images[key] = np.full((self.size, self.size, 3), 128, np.uint8)
-            else:
-                self.images[key] = paint(key, self.size)
+            self.images[key] = image_of(key, self.size)
         return self.images[key]
 
     def text(self, text: str) -> str:
