@@ -11,16 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import runs
-from captions import CAPTIONS, SIZES, prepare_captions
+from captions import CAPTIONS, prepare_captions
 from commands import Outcome, call
-from minalbef import load
 from minalbef.data import data_folder
-from minalbef.pretrain import Pretrain
-from minalbef.recipes import pretrain
 
 Case = Callable[[Path], Outcome]
 CASES: dict[str, tuple[str, Case]] = {}
@@ -75,23 +71,10 @@ def cut_in_evaluation(folder: Path) -> Outcome:
     return call("evaluate", "tiny", "--data", boats(folder) / "test", "--out", folder / "report")
 
 
-@case("captions that training cut, for the doctor", CUT)
-def cut_for_the_doctor(folder: Path) -> Outcome:
-    return call("doctor", "tiny", "--data", boats(folder))
-
-
 @case("a batch of one, in which ITM has no negatives",
       "batch=1: pretrain draws negatives from the rows of a pass")
 def batch_of_one(folder: Path) -> Outcome:
     outcome = call("pretrain", *SMALL, "batch=1", "--data", boats(folder), "--run", folder / "run")
-    assert outcome.failed
-    return outcome
-
-
-@case("passes of one row, of a larger batch", "batch=4: .* take at least batch=8")
-def passes_of_one(folder: Path) -> Outcome:
-    outcome = call("pretrain", *SMALL, "batch=4", "accumulate=4", "--data", boats(folder),
-                   "--run", folder / "run")
     assert outcome.failed
     return outcome
 
@@ -136,27 +119,6 @@ def changed_in_training(folder: Path) -> Outcome:
     return outcome
 
 
-@case("images that changed places after prepare, in evaluation", CHANGED)
-def changed_in_evaluation(folder: Path) -> Outcome:
-    drawings(folder, 40)
-    prepare_own(folder)
-    rotate_images(folder / "own")
-    outcome = call("evaluate", "tiny", "--data", folder / "prepared" / "pairs" / "train",
-                   "--out", folder / "out")
-    assert outcome.failed
-    return outcome
-
-
-@case("images that changed places after prepare, for the doctor", CHANGED)
-def changed_for_the_doctor(folder: Path) -> Outcome:
-    drawings(folder, 40)
-    prepare_own(folder)
-    rotate_images(folder / "own")
-    outcome = call("doctor", "tiny", "--data", folder / "prepared" / "pairs")
-    assert outcome.failed
-    return outcome
-
-
 # --- runs
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -168,13 +130,6 @@ QUICK = ("--scenes", "40")            # of a search
 def other_heads(folder: Path) -> Outcome:
     run = runs.copy_of("tiny", folder)
     runs.change_json(run / "config.json", image_heads=4)
-    return call("search", "a cat", "--run", run, *QUICK)
-
-
-@case("images opened another way than in training", "upright was True, and is False in config.json")
-def other_opening(folder: Path) -> Outcome:
-    run = runs.copy_of("tiny", folder)
-    runs.change_json(run / "config.json", upright=False)
     return call("search", "a cat", "--run", run, *QUICK)
 
 
@@ -194,99 +149,41 @@ def bare_weights(folder: Path) -> Outcome:
     return call("search", "a cat", "--run", file.parent, *QUICK)
 
 
-def search_with_report(folder: Path, text: str | None) -> Outcome:
-    run = runs.copy_of("tiny", folder)
-    runs.put(run / "report.json", text)
-    return call("search", "a cat", "--run", run, *QUICK)
-
-
-for text in ("{}", "[]", DEEP):
-    @case(f"report.json is {text[:20]}", r"report.json (is damaged|has schema).*minalbef evaluate")
-    def odd_report(folder: Path, text: str = text) -> Outcome:
-        return search_with_report(folder, text)
-
-
-for weight in (-5, float("nan"), "x"):
-    @case(f"the search's weight is {weight!r}",
-          "report.json is damaged.*rerank_plus_weight.*number.*minalbef evaluate")
-    def odd_weight(folder: Path, weight: object = weight) -> Outcome:
-        report = runs.checkpoint.run_folder("tiny") / "report.json"
-        text = json.dumps(json.loads(report.read_text(encoding="utf-8"))
-                          | {"rerank_plus_weight": weight})
-        return search_with_report(folder, text)
-
-
-@case("report.json of other weights",
-      "report.json is of other weights than the run now has, and isn't used")
-def other_report(folder: Path) -> Outcome:
-    report = runs.checkpoint.run_folder("tiny-paper") / "report.json"
-    return search_with_report(folder, report.read_text(encoding="utf-8"))
-
-
-@case("a model card with figures of other weights",
-      "report.json is of other weights than .*run now has")
-def other_figures(folder: Path) -> Outcome:
-    hub = pytest.importorskip("minalbef.recipes.hub")
-    run = runs.copy_of("tiny", folder)
-    shutil.copy(runs.checkpoint.run_folder("tiny-paper") / "report.json", run)
-    return runs.outcome_of(lambda: hub.HubRun(load(run)).save_pretrained(folder / "out"))
-
-
-def read_file(name: str, folder: Path, text: str | None) -> Outcome:
-    """A file of a run with another text, None for a pipe: what a command says that reads it."""
+def put_and_search(folder: Path, name: str, text: str | None) -> Outcome:
+    """Search a run whose file has another text, None for a pipe, which nobody writes to."""
     run = runs.copy_of("tiny", folder)
     runs.put(run / name, text)
+    images = runs.photographs(folder / "images")
+    words = ["--images", images] if "features" in name else QUICK
     with runs.at_most(60):
-        if name == "metrics.csv":
-            return call("doctor", run)
-        if name == "words.json":
-            return call("search", "a cat", "--run", run, *QUICK)
-        if name == "trained_on.json":
-            return call("evaluate", run, "--data", prepare_captions(folder, CAPTIONS) / "train")
-        return call("search", "a cat", "--run", run, *QUICK)
+        return call("search", "a cat", "--run", run, *words)
 
 
-for name in ("config.json", "tokenizer.json", "model.safetensors", "metrics.csv", "trained_on.json",
-             "words.json"):
-    @case(f"a pipe in place of {name}", r"damaged .*it is no file, but a folder, device or pipe")
-    def pipe(folder: Path, name: str = name) -> Outcome:
-        return read_file(name, folder, None)
-
-
-@case("a pipe in place of report.json", r"report.json is damaged .it is no file")
-def pipe_for_report(folder: Path) -> Outcome:
-    with runs.at_most(60):
-        return search_with_report(folder, None)
-
-
-for name, text in (("config.json", DEEP), ("config.json", "3"), ("words.json", DEEP),
-                   ("words.json", "3"), ("words.json", "[1, 2]"), ("trained_on.json", DEEP),
-                   ("trained_on.json", "[]")):
-    @case(f"{name} is {text[:20]}", rf"{name} is damaged")
-    def odd_file(folder: Path, name: str = name, text: str = text) -> Outcome:
-        return read_file(name, folder, text)
+OTHER_REPORT = runs.checkpoint.run_folder("tiny-paper") / "report.json"
+FEATURES = "images.features.safetensors"
+SPOILT = {
+    "report.json of another kind": ("report.json", "[]", "is damaged.*minalbef evaluate"),
+    "a report's weight that is no number": (
+        "report.json", '{"rerank_plus_weight": NaN}', "(damaged|has schema).*minalbef evaluate"),
+    "report.json of other weights": (
+        "report.json", OTHER_REPORT.read_text(encoding="utf-8"), "of other weights than the run"),
+    "a deep config.json": ("config.json", DEEP, "config.json is damaged"),
+    "words.json of another kind": ("words.json", "3", "words.json is damaged"),
+    "a pipe in place of weights": ("model.safetensors", None, "damaged .*it is no file"),
+    "features of another kind": (FEATURES, "{}", "features.safetensors is damaged .*; remove it"),
+}
+for title, (name, text, pattern) in SPOILT.items():
+    @case(title, pattern)
+    def spoilt_file(folder: Path, name: str = name, text: str | None = text) -> Outcome:
+        return put_and_search(folder, name, text)
 
 
 @case("trained_on.json of other weights", "trained_on.json is the record of other weights")
 def other_record(folder: Path) -> Outcome:
-    record = {"pretrained": {}, "tuned": {}, "weights": "of others"}
-    return read_file("trained_on.json", folder, json.dumps(record))
-
-
-def search_folder(folder: Path, text: str | None) -> Outcome:
-    """Search images where the file that keeps their features has another text, None for a pipe."""
     run = runs.copy_of("tiny", folder)
-    images = runs.photographs(folder / "images")
-    runs.put(run / "images.features.safetensors", text)
-    with runs.at_most(60):
-        return call("search", "a cat", "--run", run, "--images", images)
-
-
-for text in (None, "{}", DEEP):
-    @case(f"in place of features there is {text and text[:9]}",
-          "features.safetensors is damaged .*; remove it")
-    def odd_features(folder: Path, text: str | None = text) -> Outcome:
-        return search_folder(folder, text)
+    record = {"pretrained": {}, "tuned": {}, "weights": "of others"}
+    runs.put(run / "trained_on.json", json.dumps(record))
+    return call("evaluate", run, "--data", prepare_captions(folder, CAPTIONS) / "train")
 
 
 @case("a set whose name leads out of the run's folder",
@@ -299,46 +196,11 @@ def set_elsewhere(folder: Path) -> Outcome:
     return outcome
 
 
-def own_loss(sim, teacher_sim, alpha, positive):
-    """A loss of somebody's own."""
-    return -torch.log_softmax(sim, 1)[positive].mean()
-
-
-class OwnLoss(Pretrain):
-    """Pretraining with that loss."""
-
-    itc_loss = staticmethod(own_loss)
-
-
-def resume(folder: Path, first: object, second: object) -> Outcome:
-    data = prepare_captions(folder, CAPTIONS)
-    config = pretrain.settings("tiny", [*SIZES, "vocab_size=48", "match_from=0"], [data])
-    pretrain.pretrain(config, folder / "run", [data], quiet=True, make=first)
-    return runs.outcome_of(lambda: pretrain.pretrain(config, folder / "run", [data], quiet=True,
-                                                     make=second))
-
-
-@case("a run with a loss of one's own goes on without it",
-      "it had code of .*own_loss, which is missing here")
-def resumed_without(folder: Path) -> Outcome:
-    return resume(folder, OwnLoss, None)
-
-
-@case("a run goes on with a loss that it didn't begin with", "it did not have code of .*own_loss")
-def resumed_with(folder: Path) -> Outcome:
-    return resume(folder, None, OwnLoss)
-
 # --- rest
 
 @case("a list flag without a value", "--data has no value")
 def empty_list(folder: Path) -> Outcome:
     return call("pretrain", "--data", "--run", folder / "run")
-
-
-@case("two sets, of which the first doesn't exist", "no prepared set|nope1")
-def first_of_two(folder: Path) -> Outcome:
-    return call("pretrain", "--data", folder / "nope1", "--data", folder / "nope2",
-                "--run", folder / "run")
 
 
 @case("an option that doesn't exist", "no option 'bath' .did you mean 'batch'")
