@@ -1,11 +1,10 @@
-"""Why the lesson works: its toy, how lessons are drawn, when a plateau ends, and its verdicts."""
+"""Why the lesson works: its toy, and how lessons are drawn."""
 import math
 
 import pytest
 import torch
 
 import lesson
-import lesson_tables
 import lesson_toy
 from lesson_parts import POOL
 
@@ -23,7 +22,6 @@ def test_the_toys_plateau_goes_like_one_over_the_bias():
     assert slope("Adam", 0.3, 0.8, factors=2) == pytest.approx(-0.9, abs=0.15), "not of a product"
 
 
-# lessons
 
 @pytest.fixture(scope="module")
 def lessons() -> lesson.Lessons:
@@ -42,7 +40,6 @@ def lessons() -> lesson.Lessons:
     (lesson.ARMS["skew 0.00"], 0.0, 0.5, None),
     (lesson.CONTROLS["words"], 0.0, 0.1, None),
     (lesson.CONTROLS["images"], 0.8, 0.5, 0.5),
-    (lesson.CONTROLS["labels"], 0.0, 0.5, None),
 ])
 def test_pairs_are_drawn_as_an_arm_says(lessons, arm, mirrored, rare_any, rare_mirrored):
     generator = torch.Generator().manual_seed(0)
@@ -57,29 +54,3 @@ def test_pairs_are_drawn_as_an_arm_says(lessons, arm, mirrored, rare_any, rare_m
     if rare_mirrored is not None:
         assert rare[is_mirrored].mean().item() == pytest.approx(rare_mirrored, abs=0.02)
     assert len(image.unique()) > 1.8 * POOL
-
-
-# verdicts
-
-def runs_by_law(power: float) -> list[dict]:
-    """Runs of five seeds with plateaus of about 150 steps * skew ** power."""
-    rows = []
-    for step in range(25, 1001, 25):
-        rows.append({"step": step, "frequent": 0.7, "rare": 0.3, "relation": 0.6})
-    runs = []
-    for arm, skew in zip(lesson.ARMS, lesson.SKEWS):
-        for seed in range(5):
-            steps = round((150 + seed) * skew ** power) if skew else 999
-            end = steps if steps <= lesson_tables.LONGEST else None
-            runs.append({"arm": arm, "seed": seed, "left": end, "rows": rows})
-    return runs
-
-
-@pytest.mark.parametrize("power, verdict", [
-    (-1, "1/b"), (0, "not decided"), (-0.4, "weaker than 1/b")])
-def test_a_law_is_read_from_the_lengths_of_plateaus(power, verdict):
-    slopes = lesson_tables.slopes(runs_by_law(power))
-    assert slopes == pytest.approx([power] * 5, abs=0.02)
-    low, high = lesson_tables.interval(slopes)
-    assert lesson_tables.law(low - 0.02, high + 0.02) == verdict
-    assert lesson_tables.rare_after(runs_by_law(power)) == pytest.approx([0.3] * 5)

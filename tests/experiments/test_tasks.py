@@ -58,20 +58,3 @@ def test_what_is_missing_is_an_error_and_nothing_is_written(runs):
     with pytest.raises(ValueError, match="no place for a table: add the lines <!-- tasks -->"):
         gather(runs)
     assert not (runs / "tasks.json").exists()
-
-
-def test_text_assignments_gain_is_paired_over_seeds(runs):
-    accuracies = [(0.8, 0.7), (0.74, 0.76), (0.78, 0.74)]
-    for seed, (accuracy, without) in enumerate(accuracies):
-        folder = runs / (f"nlvr2-seed{seed}" if seed else "nlvr2")
-        baselines = {"without_assignment": {"accuracy": without}}
-        write(folder, "nlvr2", {"accuracy": accuracy, "consistency": 0.4}, baselines, seed)
-    table = gather(runs)
-    assert "| nlvr2: accuracy | 0.80 |  | without assignment 0.70 |" in table
-    assert table.count("nlvr2: accuracy") == 1
-    gains = "| +0.040 | | seed 0 +0.100, seed 1 -0.020, seed 2 +0.040 |"
-    assert f"| nlvr2: gain from text assignment {gains}" in table
-    write(runs / "nlvr2", "nlvr2", {"accuracy": 0.9}, {})
-    table = gather(runs)
-    assert "| nlvr2: accuracy | 0.90 |" in table
-    assert "seed 0" not in table, "a new model is no pair of an old baseline"

@@ -3,6 +3,7 @@
 import ast
 import re
 import symtable
+import sys
 import textwrap
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,10 +11,23 @@ from pathlib import Path
 
 import nbformat
 
-import wrong_ways
-
 ROOT = Path(__file__).parents[2]
 CHAPTERS = {path.stem[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+NEEDS = {  # texts of the cells above a blank that run whole with it
+    "01": {
+        "paint_by_hand": ["def sprite("], "left_of": ["claim, chance ="],
+        "batch_by_hand": ["pool = ["], "is_minimal": ["claim, chance ="],
+    },
+    "09": {"itc_by_ids": ["folder = Path(run", "task = retrieval.Retrieval(config)"]},
+    "10": dict.fromkeys(("labels_by_hand", "EntailmentModel"), ["folder = Path(run"]),
+    "12": {"TwoPictures": ["folder = Path(run"]},
+    "16": dict.fromkeys(
+        ("clean_title", "hold_out", "choose_rate", "stop_early", "recall_at", "first_answers"),
+        ["def all_of("],
+    ),
+}
+# a blank of chapter 18 runs without the cell that adds this
+sys.path.append(str(ROOT / "notebooks" / "experiments" / "after"))
 DRAWING = ("02", "05", "08")  # an answer moves torch's generator: cells below it draw other numbers
 
 
@@ -70,7 +84,7 @@ def prepare(chapter: str, name: str, source: str) -> dict:
     """The names that a blank's cell, filled as in `source`, needs from the cells above it."""
     cells = cells_of(chapter)[: blanks_of(chapter)[name]]
     above = [cell.source for cell in cells if cell.cell_type == "code"]
-    return needed_by(source, above, wrong_ways.NEEDS.get(chapter, {}).get(name, ()))
+    return needed_by(source, above, NEEDS.get(chapter, {}).get(name, ()))
 
 
 def needed_by(source: str, above: list[str], parts: Sequence[str] = ()) -> dict:
