@@ -6,8 +6,6 @@ import sys
 from dataclasses import astuple
 from pathlib import Path
 
-import pytest
-
 import emojiscenes
 from emojiscenes.problems import GROUP, Problems
 from emojiscenes.scenes import Scenes
@@ -18,20 +16,12 @@ WORLD = Path(emojiscenes.__file__).parent
 BLOCK = "import sys; sys.modules.update(dict.fromkeys(('torch', 'minalbef')));"
 
 
-def run(code: str) -> str:
-    """What a fresh Python that finds neither torch nor minalbef prints."""
-    process = subprocess.run(
-        [sys.executable, "-c", BLOCK + code], cwd=WORLD.parent, text=True, capture_output=True
-    )
-    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-2000:]
-    return process.stdout
-
-
 def test_it_draws_a_scene_without_torch():
-    code = "import emojiscenes; print(emojiscenes.Scenes('test').draw(0).text)"
-    assert run(code).strip() == Scenes("test").draw(0).text
-    with pytest.raises(AssertionError, match="torch"):
-        run("import torch")
+    code = BLOCK + "import emojiscenes; print(emojiscenes.Scenes('test').draw(0).text)"
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=WORLD.parent, text=True, capture_output=True
+    )
+    assert process.stdout.strip() == Scenes("test").draw(0).text, process.stderr
 
 
 def test_scenes_and_problems_are_the_same_for_ever():

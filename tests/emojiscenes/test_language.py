@@ -5,7 +5,6 @@ import random
 
 import pytest
 
-from emojiscenes.grammar import phrase, words
 from emojiscenes.language import (
     RELATIONS,
     All,
@@ -158,18 +157,3 @@ def test_behind_a_curtain_truth_agrees_with_trying_everything(curtain, things):
     for form in rest:
         values = {slowly(form, world, "red") for world in worlds}
         assert holds(form, example) is (VALUE[values.pop()] if len(values) == 1 else None), form
-
-
-# grammar
-def test_english_by_hand():
-    assert phrase(APPLE) == "an apple" and phrase(Noun("apple", "big")) == "a big apple"
-    assert phrase(Noun("cat", "small", "top left"), 2) == "two small cats in the top left corner"
-    assert (
-        phrase(Noun("cat", None, "bottom right"), 1, corner=False) == "one cat at the bottom right"
-    )
-    places = {
-        "left": "a cat on the left", "top": "a cat at the top", "middle": "a cat in the middle",
-    }
-    for place, text in places.items():
-        assert phrase(Noun("cat", None, place)) == text
-    assert words("zebra") == ("a", "zebras") and words("emu") == ("an", "emus")

@@ -69,18 +69,3 @@ def test_questions_are_the_same_for_ever():
 
 
 # by the kinds of a report
-
-
-def test_splits_seeds_and_styles_have_other_scenes():
-    def scenes(split: str, seed: int, **options) -> set:
-        questions = stress.draw("relation_anywhere", 10, split, seed, 50, **options)
-        return {question.true[0] for question in questions}
-
-    first = scenes("test", 0)
-    assert first == scenes("test", 0) and len(first) == 10
-    unseen = scenes("test", 0, vendors=UNSEEN)
-    for second in (scenes("validation", 0), scenes("test", 1), unseen):
-        assert not first & second
-    for scene in unseen:
-        for thing in scene.objects:
-            assert thing.vendor == "openmoji"

@@ -94,7 +94,7 @@ def other(value):
         case torch.Tensor() | np.ndarray() if "bool" in str(value.dtype):
             return ~value
         case int() | float() | torch.Tensor() | np.ndarray():
-            return value * 2 + 1
+            return 1.7 - 2 * value
 
 
 @every_blank
