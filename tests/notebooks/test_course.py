@@ -143,9 +143,13 @@ def test_nbgrader_gives_a_class_its_points_and_grades_what_was_corrected(tmp_pat
         "source": patch,
     })
     hand_in(tmp_path, "patches", patched, torch=patch, properties=patch, sitecustomize=patch)
-    # answers alone, corrected, without a time stamp
+    # answers and one of the tests alone, corrected, without a time stamp
     bare = course.notebook(cells_of(CLASS), {})
-    bare.cells = [cell for cell in bare.cells if cell.metadata.get("nbgrader", {}).get("solution")]
+    bare.cells = [
+        cell for cell in bare.cells
+        if cell.metadata.get("nbgrader", {}).get("solution")
+        or "tests-diagnosis" in str(cell.metadata)
+    ]
     hand_in(tmp_path, "blank", bare)
     graded = tmp_path / "autograded" / "solution" / CLASS / f"{CLASS}.ipynb"
     before = graded.stat().st_mtime_ns

@@ -28,7 +28,6 @@ NEEDS = {  # texts of the cells above a blank that run whole with it
 }
 # a blank of chapter 18 runs without the cell that adds this
 sys.path.append(str(ROOT / "notebooks" / "experiments" / "after"))
-DRAWING = ("02", "05", "08")  # an answer moves torch's generator: cells below it draw other numbers
 
 
 @lru_cache
