@@ -88,28 +88,12 @@ CALL_ALL = """
 import json, sys
 from minalbef.cli.main import main
 for words in json.loads(sys.argv[1]):
-    sys.argv = ["minalbef", *words]
+    sys.argv = ["minalbef", *words.split()]
     try:
         main()
     except SystemExit as end:
         assert not end.code, (words, end.code)
-    print("=" * 9)
 """
-
-
-def run(package: Path, folder: Path, commands: dict[str, str]) -> dict[str, str]:
-    """What each command prints; they share a process, since torch takes long to load."""
-    words = [command.split() for command in commands.values()]
-    result = subprocess.run(
-        [sys.executable, "-c", CALL_ALL, json.dumps(words)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": python_path(package), "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
-    return dict(zip(commands, result.stdout.split("=" * 9)))
 
 
 def write_captions(folder: Path) -> None:
@@ -126,28 +110,30 @@ def write_captions(folder: Path) -> None:
 
 
 def test_every_command_takes_a_task_of_three_files(package, tmp_path):
+    """All in one process, since torch takes long to load."""
     write_captions(tmp_path / "made")
-    scenes = "finetune caption --from tiny --baselines all --size 0.08 --processes 1"
-    photos = "finetune caption epochs=1 batch=16 --from tiny --data prepared/captions"
-    commands = {
-        "help": "finetune --help",
-        "tune": f"{scenes} {' '.join(SHORT)}",
-        "evaluate": "evaluate caption --from tiny --size 0.08 --seed 1",
-        "predict": "predict caption --image made/test0.png --text what",
-        "prepare": "prepare captions --from made",
-        "tune on photos": f"{photos} --run runs/captions",
-        "measure": "evaluate runs/captions --data prepared/captions/test",
-    }
-    printed = run(package, tmp_path, commands)
-    assert "caption" in printed["help"]
-    for name in ("tune", "evaluate"):
-        row = r"\| caption: words guessed \| 0\.\d\d \|.*text alone 0\.\d\d"
-        assert re.search(row, printed[name])
-    assert "answer.png shows the answer" in printed["predict"]
-    assert "prepared/captions is ready" in printed["prepare"]
-    assert "minalbef evaluate runs/captions --data" in printed["tune on photos"]
-    assert printed["measure"].strip().startswith("caption on captions/test")
-    folder = tmp_path / "runs" / "captions" / "captions-test"
-    report = json.loads((folder / "report.json").read_text())
-    assert report["task"] == "caption"
-    assert report["counts"]["test"]["words"] == 8
+    commands = [
+        "finetune --help",
+        f"finetune caption --from tiny --baselines all --size 0.08 --processes 1 {' '.join(SHORT)}",
+        "evaluate caption --from tiny --size 0.08 --seed 1",
+        "predict caption --image made/test0.png --text what",
+        "prepare captions --from made",
+        "finetune caption epochs=1 batch=16 --from tiny --data prepared/captions --run runs/captions",
+        "evaluate runs/captions --data prepared/captions/test",
+    ]
+    result = subprocess.run(
+        [sys.executable, "-c", CALL_ALL, json.dumps(commands)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": python_path(package), "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    row = r"\| caption: words guessed \| 0\.\d\d \|.*text alone 0\.\d\d"
+    assert len(re.findall(row, result.stdout)) >= 2
+    for part in ("answer.png shows the answer", "prepared/captions is ready",
+                 "minalbef evaluate runs/captions --data", "caption on captions/test"):
+        assert part in result.stdout
+    report = tmp_path / "runs" / "captions" / "captions-test" / "report.json"
+    assert json.loads(report.read_text())["counts"]["test"]["words"] == 8

@@ -27,8 +27,7 @@ SMALL = (
 LAUNCHERS = {
     1: [sys.executable],
     2: [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"],
-    "machines": ["bash", str(ROOT / "tests" / "support" / "two_machines.sh"), "--"],
-}  # a process on each
+}
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": python_path(ROOT),
@@ -52,7 +51,7 @@ __main__.main()
 """
 
 
-def start(run: Path, steps: int, processes: int | str, *changes: str) -> subprocess.Popen:
+def start(run: Path, steps: int, processes: int, *changes: str) -> subprocess.Popen:
     script = run.with_suffix(".py")
     script.write_text(NOTING, encoding="utf-8")
     words = [*LAUNCHERS[processes], str(script), "pretrain", *SMALL, *changes]
@@ -120,7 +119,7 @@ def wait(process: subprocess.Popen, happened, seconds: float = 120) -> None:
         time.sleep(0.002)
 
 
-def finish(run: Path, steps: int, processes: int | str, *changes: str) -> dict:
+def finish(run: Path, steps: int, processes: int, *changes: str) -> dict:
     """A run's final state: weights, teacher, queue, the optimiser's state, the step; and its files of weights."""
     process = start(run, steps, processes, *changes)
     assert process.wait(600) == 0
