@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -47,11 +46,3 @@ def test_objects_follow_from_their_source(make_artwork):
     for drawing, expected in zip(objects, ABOUT["objects"], strict=True):
         for key in keys:
             assert drawing[key] == expected[key]
-
-
-def test_each_sheet_stands_with_its_licence():
-    text = (FOLDER / "LICENCES.md").read_text()
-    for about in ABOUT["vendors"].values():
-        (row,) = re.findall(rf"^\| `{re.escape(about['sheet'])}`.*", text, re.M)
-        for key in ("package", "version", "licence"):
-            assert about[key] in row
