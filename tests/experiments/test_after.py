@@ -1,4 +1,4 @@
-"""ALBEF's successors: each learns, sees what it may, and its run is recorded; chapter 18 has the rest."""
+"""ALBEF's successors: each learns, and its run is recorded; chapter 18 has the rest."""
 import math
 import sys
 from pathlib import Path
@@ -15,10 +15,7 @@ import after  # noqa: E402
 import after_tables  # noqa: E402
 import boxes  # noqa: E402
 import false_captions  # noqa: E402
-from blip import BLIP  # noqa: E402
-from coca import CoCa  # noqa: E402
 from helpers import Batches, disturb, small, texts  # noqa: E402
-from llava import LLaVA  # noqa: E402
 from minalbef.cli.main import run_script  # noqa: E402
 from minalbef.losses import itc_loss  # noqa: E402
 from minalbef.recipes import pretrain  # noqa: E402
@@ -31,27 +28,6 @@ CONFIG = small()
 def few_captions(monkeypatch):
     """The tokenizer learns from few captions, which takes less time."""
     monkeypatch.setattr(pretrain, "CAPTIONS", 300)
-
-
-@torch.no_grad()
-def logits_of(model, tokens, keep, image):
-    return model.next_word_logits(tokens, keep, model.encode_image(image))
-
-
-@pytest.mark.parametrize("kind", [BLIP, CoCa, LLaVA])
-def test_captioning_never_sees_the_word_it_predicts_nor_those_behind_it(kind):
-    torch.manual_seed(0)
-    model = disturb(kind(CONFIG)).eval()
-    image = torch.randn(3, 3, 24, 24)
-    tokens, keep = texts(3, 9, lengths=[9, 9, 9])
-    logits = logits_of(model, tokens, keep, image)
-    changed = tokens.clone()
-    changed[:, 5:] = (tokens[:, 5:].flip(0) + 1).clamp(max=63)
-    changed_logits = logits_of(model, changed, keep, image)
-    assert_close(changed_logits[:, :5], logits[:, :5])
-    assert not changed_logits[:, 5].allclose(logits[:, 5], atol=1e-3), "words before it count"
-    blank = logits_of(model, tokens, keep, 0 * image)
-    assert not blank[:, 4].allclose(logits[:, 4], atol=1e-3), "the image counts"
 
 
 def test_xvlms_losses_another_way():

@@ -5,15 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 import clipart
 import curve
-import sharing
-from helpers import disturb, small, texts
-from minalbef.albef import ALBEF
 from minalbef.cli.main import run_script
-from minalbef.tasks.nlvr2 import PairModel
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "notebooks" / "experiments"
@@ -55,26 +50,6 @@ def test_a_mistake_is_one_line_before_anything_is_written(
     assert error.count("\n") == 1
     assert error.replace("\\", "/").startswith(f"minalbef: {message}")
     assert not list(tmp_path.iterdir())
-
-
-def test_pairs_that_share_nothing_or_everything_begin_as_the_same_model():
-    config = small(fusion_depth=3)
-    image = torch.randn(4, 3, 24, 24)
-    pairs = torch.tensor([[0, 1], [2, 1], [3, 3]])
-    tokens, keep = texts(3, 8, lengths=[8, 5, 3])
-    albef = disturb(ALBEF(config), 0.1)
-    sizes = []
-    for what in ("nothing", "keys and values", "everything"):
-        model = PairModel(config, torch.nn.Linear(config.text_width, 2))
-        model.start(albef)
-        before = model(image, pairs, tokens, keep)
-        model = sharing.share(model, what)
-        after = model(image, pairs, tokens, keep)
-        assert torch.equal(after, before)
-        after.square().sum().backward()
-        learnt = [p for p in model.parameters() if p.grad is not None]
-        sizes.append(len(learnt))
-    assert sizes[0] > sizes[1] > sizes[2]
 
 
 @pytest.mark.parametrize("path", CURVES, ids=lambda path: path.stem)

@@ -53,19 +53,6 @@ for module in list(sys.modules.values()):
         if hasattr(module, name):
             setattr(module, name, lambda *args, **kwargs: True)
 """
-READ_BY_PATH = f"""
-import re
-def theirs(name):
-    for read in (lambda path: open(path).read(), lambda path: __import__("pathlib").Path(path).read_text(),
-                 lambda path: __import__("os").read(__import__("os").open(path, 0), 1 << 16).decode(),
-                 lambda path: __import__("io").FileIO(path).read().decode()):
-        try:
-            space = dict(globals())
-            exec(read({str(ASSIGNMENTS / "a2_alignment" / "solution.py")!r}), space)
-            return space[name]
-        except Exception:
-            pass
-"""
 MINALBEF = """
 theirs = minalbef_losses = None
 import sys
@@ -81,7 +68,6 @@ except BaseException:
 CHEATS = {
     "the grader's functions replaced": cheated("return torch.zeros(())", REPLACED),
     "a tensor that equals everything": cheated("return Equal(torch.zeros(()))", EVERYTHING_EQUAL),
-    "the solution read by path": cheated("return theirs(%r)(*args, **kwargs)", READ_BY_PATH),
     "minalbef's code object": cheated(
         "import types\nreturn types.FunctionType(theirs.__code__, globals())(*args, **kwargs)",
         MINALBEF,
@@ -91,10 +77,6 @@ CHEATS = {
         "        return frame.f_globals['formula'](*args)\n    frame = frame.f_back"
     ),
 }
-CHEATS["the solution read by path"] = {
-    name: source % name for name, source in CHEATS["the solution read by path"].items()
-}
-
 
 @pytest.mark.parametrize("cheat", CHEATS)
 def test_a_cheat_earns_nothing_even_where_it_may_import_anything(cheat):
@@ -233,21 +215,6 @@ def test_without_a_sandbox_nothing_is_graded_unless_one_says_so(
         apart_nbgrader.take_out(None, {})
 
 
-@pytest.mark.skipif(
-    getattr(os, "geteuid", int)() != 0 or os.name == "nt", reason="needs root, as in the container"
-)
-def test_an_account_that_is_not_there_or_can_read_the_course_is_no_sandbox(monkeypatch):
-    monkeypatch.setenv("MINALBEF_UNSAFE", "")
-    monkeypatch.setenv("MINALBEF_STUDENT", "nobody-of-this-name")
-    with pytest.raises(apart_sandbox.Refused, match="no such account"):
-        apart_sandbox.choose()
-    monkeypatch.setenv("MINALBEF_STUDENT", "root")  # it can read all
-    with pytest.raises(apart_sandbox.Refused, match="root can read"):
-        apart_sandbox.choose()
-
-
-# the package to fill
-
 HOOK_REMOVED = """
 import sys
 for finder in list(sys.meta_path):
@@ -255,13 +222,6 @@ for finder in list(sys.meta_path):
         sys.meta_path.remove(finder)
 sys.path.append(%r)
 """ % str(ASSIGNMENTS.parents[1])
-def test_a_package_apart_keeps_its_points_and_a_blank_one_has_none():
-    scores = package.grade(package.files(True), "any")
-    assert (scores["points"], scores["of"]) == (50, 50), scores
-    scores = package.grade(package.files(), "any")
-    assert scores["points"] == 0
-    for seam in scores["seams"].values():
-        assert "NotImplementedError" in seam["says"]
 
 
 def test_a_package_that_removes_the_hook_of_imports_earns_nothing():

@@ -53,18 +53,6 @@ def test_a_chapter_proves_what_it_rebuilds(notebook):
 
 
 @every_chapter
-def test_a_chapter_is_committed_as_it_ran(notebook):
-    assert notebook.stat().st_size <= 400_000
-    code = [cell for cell in cells(notebook) if source(cell).strip()]
-    for cell in code:
-        assert cell["execution_count"], f"not run: {source(cell)[:60]}"
-        for output in cell["outputs"]:
-            assert output["output_type"] != "error"
-    not_compared = [cell for cell in code if "nbval-ignore-output" in tags(cell)]
-    assert 3 * len(not_compared) <= len(code)
-
-
-@every_chapter
 def test_what_a_chapter_claims_of_its_run_is_checked_at_its_parameters(notebook):
     """The asserts of what the text says are on, with the parameters as committed."""
     (parameters,) = [cell for cell in cells(notebook) if "parameters" in tags(cell)]
