@@ -32,8 +32,8 @@ def commands(steps: int) -> list[list[str]]:
     cases = [[*pretrain, "--run", "pretrain"], ["evaluate", "tiny", "--size", "0.1"]]
     for task in TASKS:
         finetune = ["finetune", task, "--no-evaluate", *SMALL, "--from", "tiny", "--quiet"]
-        cases.append([*finetune, "--run", task])
-        cases.append(["evaluate", task, "--from", "tiny", "--size", "0.1"])
+        cases.append([*finetune, "--run", f"tuned/{task}"])
+        cases.append(["evaluate", f"tuned/{task}", "--from", "tiny", "--size", "0.1"])
     return cases
 
 
