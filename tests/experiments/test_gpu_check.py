@@ -3,13 +3,11 @@ import json
 import sys
 
 import pytest
-import torch
 
 import gpu_check
 from helpers import SMALL_PAPER
 from minalbef.cli.main import run_script
 
-CPU = torch.device("cpu")
 CHANGES = {name: str(value) for name, value in SMALL_PAPER.items()}
 
 
@@ -53,27 +51,6 @@ def test_a_cpu_agrees_with_itself_and_every_figure_is_written(quick, monkeypatch
         else:
             assert 0 < row["loss"] < 0.01
     assert checks["speed"]["details"][0]["samples_per_second"] > 0
-
-
-@pytest.mark.parametrize("wrong", ["a loss", "a gradient", "an error"])
-def test_what_differs_from_the_cpu_fails(wrong, monkeypatch):
-    plain = gpu_check.backward
-    calls = []
-
-    def backward(task, config, batch, device):
-        losses, gradient = plain(task, config, batch, device)
-        calls.append(task)
-        if len(calls) == 1:
-            return losses, gradient
-        if wrong == "an error":
-            raise RuntimeError("no kernel")
-        if wrong == "a gradient":
-            return losses, gradient + 0.02 * gradient.norm() * gradient.flip(0) / gradient.norm()
-        return losses | {"itm": losses["itm"] * 1.0003}, gradient
-
-    monkeypatch.setattr(gpu_check, "backward", backward)
-    row = gpu_check.compare("pretrain", {"precision": "fp32"}, CPU)
-    assert not row["passed"] and row.get("problem", "no kernel") == "no kernel"
 
 
 @pytest.mark.gpu

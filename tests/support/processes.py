@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil  # comes with Jupyter's kernel
 import pytest
 import torch
 
@@ -62,38 +63,25 @@ def start(run: Path, steps: int, processes: int, *changes: str) -> subprocess.Po
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that it started, by /proc: torchrun's workers are no part of its group."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
-        except OSError:  # it has just ended
-            continue
-        parents[int(path.parent.name)] = int(fields[1])
-    members = [pid]
-    for member in members:
-        members += [child for child, parent in parents.items() if parent == member]
-    return members
-
-
-def is_running(pid: int) -> bool:
-    """One that has ended, and waits to be fetched, has no command line."""
-    try:
-        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
-    except OSError:  # it ended while we looked
-        return False
+    """A process and all that it started: torchrun's workers are no part of its group."""
+    children = psutil.Process(pid).children(recursive=True)
+    return [pid, *(child.pid for child in children)]
 
 
 def running(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if is_running(pid)]
+    """Those that have not ended."""
+    alive = []
+    for pid in filter(psutil.pid_exists, pids):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                alive.append(pid)
+    return alive
 
 
 def kill(process: subprocess.Popen) -> None:
     for pid in family(process.pid):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
     process.wait()
 
 
@@ -106,9 +94,7 @@ def saved(run: Path) -> int:
 def done(run: Path) -> list[int]:
     """Steps that were done, of all lives one after the other."""
     path = run / "done.txt"
-    if not path.exists():
-        return []
-    return [int(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return list(map(int, path.read_text(encoding="utf-8").split())) if path.exists() else []
 
 
 def wait(process: subprocess.Popen, happened, seconds: float = 120) -> None:
