@@ -1,4 +1,4 @@
-"""gpu_check on a CPU: every check passes there, and each can fail."""
+"""gpu_check on a CPU: every check passes there."""
 import json
 import sys
 
