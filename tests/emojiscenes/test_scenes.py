@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
+from emojiscenes.contrasts import CONTRASTS
 from emojiscenes.grammar import KINDS, render
 from emojiscenes.language import holds
 from emojiscenes.painting import pair_class
@@ -101,6 +102,17 @@ def test_siblings_are_minimal_pairs_and_words_alone_do_not_tell_them_apart(sibli
     for kind, share in Counter(SIBLINGS).items():
         assert abs(len(texts[kind]) / len(siblings) - share / len(SIBLINGS)) < 0.05
         assert leans(texts[kind]) < 4, kind
+
+
+@pytest.mark.parametrize("kind", CONTRASTS)
+def test_contrasts_are_true_of_one_scene_and_false_of_the_other(kind):
+    drawn = draw(120, "train", seed=3, siblings=1.0, objects=50, kinds=(kind,))
+    for first, second in zip(drawn[::2], drawn[1::2]):
+        assert holds(first.form, first.scene) and holds(second.form, second.scene)
+        assert holds(first.form, second.scene) is False
+        assert holds(second.form, first.scene) is False
+        assert first.kind == kind and first.text != second.text
+        assert first.scene.background == second.scene.background
 
 
 def test_each_caption_of_a_family_is_true_of_its_own_scene_only(families):

@@ -1,7 +1,6 @@
 """A run in processes of its own: start it, look at what it has done and saved, and kill it; used to inject faults."""
 
 import contextlib
-import io
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 import torch
 
 from checkout import python_path
-from minalbef.cli import main
+from commands import call
 from minalbef.recipes import pretrain
 
 ROOT = Path(__file__).parents[2]
@@ -125,18 +124,11 @@ class Refused(Exception):
 
 
 def command(*words: str | Path) -> str:
-    """Run a command of minalbef's: -> what it printed. Raises Refused with what it says when it ends with 2."""
-    errors = io.StringIO()
-    output = io.StringIO()
+    """Run a command of minalbef's: -> what it printed. Raises Refused with what it says when it fails."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrain, "CAPTIONS", CAPTIONS)
-        patch.setattr(sys, "argv", ["minalbef", *map(str, words)])
-        try:
-            with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
-                main.main()
-        except SystemExit as end:
-            if end.code:
-                assert end.code in (1, 2), errors.getvalue()
-                assert errors.getvalue().startswith("minalbef: ")
-                raise Refused(errors.getvalue()) from end
-    return output.getvalue()
+        outcome = call(*words)
+    if outcome.failed:
+        assert "minalbef: " in outcome.text, outcome.text
+        raise Refused(outcome.text)
+    return outcome.text
