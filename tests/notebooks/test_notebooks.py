@@ -26,31 +26,6 @@ def text_of(notebook: Path) -> str:
     return "\n".join(cell.source for cell in cells(notebook, "markdown"))
 
 
-def public_names() -> set[str]:
-    """Classes and functions of the package."""
-    names = set()
-    for path in (ROOT / "minalbef").rglob("*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name[0] != "_":
-                names.add(node.name)
-    return names
-
-
-@every_chapter
-def test_a_chapter_proves_what_it_rebuilds(notebook):
-    """Public names that it defines at its top are handed to check_same."""
-    rebuilt = set()
-    proven = set()
-    for cell in cells(notebook):
-        for statement in parse(cell.source):
-            if isinstance(statement, ast.ClassDef | ast.FunctionDef):
-                rebuilt.add(statement.name)
-            for call in ast.walk(statement):
-                if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("check_same"):
-                    proven |= {name.id for name in ast.walk(call) if isinstance(name, ast.Name)}
-    assert rebuilt & public_names() <= proven
-
-
 @every_chapter
 def test_what_a_chapter_claims_of_its_run_is_checked_at_its_parameters(notebook):
     """The asserts of what the text says are on, with the parameters as committed."""
