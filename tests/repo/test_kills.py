@@ -1,47 +1,24 @@
 """Killed, stopped, started twice: a run goes on from its last checkpoint to the same bits."""
 
-import os
 import random
 import signal
 import time
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from helpers import same_state
 from processes import (
-    EVERY,
-    SMALL,
-    SOON,
-    Refused,
-    command,
-    done,
-    family,
-    finish,
-    kill,
-    running,
-    saved,
-    start,
-    wait,
+    EVERY, SMALL, SOON, Refused, command, done, family, finish, kill, running, saved, start, wait,
 )
 
 pytestmark = pytest.mark.slow(minutes=1)
-proc = pytest.mark.skipif(
-    not Path("/proc/self/stat").exists(), reason="needs /proc to find processes"
-)
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """(steps, processes, changes) -> what an undisturbed run keeps at its end."""
     return cache(lambda *how: finish(tmp_path_factory.mktemp("whole") / "run", *how))
-
-
-def wait_for_next_save(process, run: Path) -> None:
-    state = run / "state.pt"
-    before = os.stat(state).st_mtime_ns if state.exists() else 0
-    wait(process, lambda: state.exists() and os.stat(state).st_mtime_ns != before)
 
 
 def allowed_saves(last: int, lived: list[int]) -> set[int]:
@@ -52,19 +29,20 @@ def allowed_saves(last: int, lived: list[int]) -> set[int]:
     return steps
 
 
-@proc
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(
     tmp_path, reference, processes
 ):
     steps = 60
     run = tmp_path / "run"
+    state = run / "state.pt"
     moments = random.Random(processes)
     in_a_save = False
     before_the_first_save = False
     for life in range(4):
         before = saved(run)
         count = len(done(run))
+        written = state.stat().st_mtime_ns if state.exists() else 0
         process = start(run, steps, processes, "dropout=0.1")
         if life == 0:  # while it starts
             time.sleep(1)
@@ -72,11 +50,11 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(
             wait(process, lambda: any(run.glob(".state.pt.*.tmp")))
             in_a_save |= any(run.glob(".state.pt.*.tmp"))
         else:  # a little after one
-            wait_for_next_save(process, run)
+            wait(process, lambda: state.exists() and state.stat().st_mtime_ns != written)
             time.sleep(moments.uniform(0, 0.15))
         assert process.poll() is None, "it ended before it could be killed: more steps are needed"
         kill(process)
-        before_the_first_save |= not (run / "state.pt").exists()
+        before_the_first_save |= not state.exists()
         lived = done(run)[count:]
         assert lived == list(range(before + 1, before + 1 + len(lived))), "it went on elsewhere"
         assert saved(run) in allowed_saves(lived[-1] if lived else before, lived)
@@ -86,7 +64,6 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(
     assert not list(run.rglob(".*.tmp")), "what was half written is swept up"
 
 
-@proc
 @pytest.mark.parametrize("processes", [1, 2])
 def test_sigterm_saves_a_checkpoint_and_ends_and_the_same_command_goes_on(
     tmp_path, reference, processes
@@ -108,7 +85,6 @@ def test_sigterm_saves_a_checkpoint_and_ends_and_the_same_command_goes_on(
     assert done(run) == list(range(1, steps + 1))
 
 
-@proc
 def test_a_second_command_in_a_run_folder_is_refused_and_the_first_ends_undisturbed(
     tmp_path, reference
 ):
