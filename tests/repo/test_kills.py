@@ -9,7 +9,19 @@ import pytest
 
 from helpers import same_state
 from processes import (
-    EVERY, SMALL, SOON, Refused, command, done, family, finish, kill, running, saved, start, wait,
+    EVERY,
+    SMALL,
+    SOON,
+    Refused,
+    command,
+    done,
+    family,
+    finish,
+    kill,
+    running,
+    saved,
+    start,
+    wait,
 )
 
 pytestmark = pytest.mark.slow(minutes=1)
