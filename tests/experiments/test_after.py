@@ -9,7 +9,6 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "notebooks" / "experiments" / "after"))
 
 import after  # noqa: E402
-import after_tables  # noqa: E402
 import false_captions  # noqa: E402
 from minalbef.cli.main import run_script  # noqa: E402
 from minalbef.recipes import pretrain  # noqa: E402
@@ -85,11 +84,3 @@ def test_a_mistake_is_one_line(quick, capsys):
         quick("siglipp")
     error = " ".join(capsys.readouterr().err.split())
     assert "no recipe 'siglipp' (did you mean 'siglip'?); there are all, base" in error
-
-
-def test_registered_claims_name_recipes_and_figures_that_were_measured():
-    runs = after.read_runs(after.PATH)
-    claims = after_tables.read_claims(after.CLAIMS)
-    for claim in claims:
-        for term in (claim.more, claim.less):
-            assert len(after_tables.values_of(runs, term)) == after_tables.SEEDS, term
