@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from blanks import CHAPTERS, ROOT, answer_to, blanks_of, cells_of, fill, parse, prepare
+from blanks import CHAPTERS, ROOT, blanks_of, filled, parse, prepare
 
 BLANKS = []
 for _chapter in CHAPTERS:
@@ -27,10 +27,9 @@ def in_the_chapters_folder(monkeypatch):
     monkeypatch.chdir(ROOT / "notebooks")
 
 
-def run_blank(chapter: str, name: str, body: str, spoil: Callable | None = None) -> None:
-    """Run a blank's cell, filled with this body; spoil: of what it defines, before it is checked."""
-    cell = cells_of(chapter)[blanks_of(chapter)[name]]
-    source = fill(cell.source, name, body)
+def run_blank(chapter: str, name: str, spoil: Callable | None = None) -> None:
+    """Run a blank's cell with its answer; spoil: of what it defines, before it is checked."""
+    source = filled(chapter, name)
     names = prepare(chapter, name, source) | {"spoil": spoil}
     statements = parse(source)
     if spoil:
@@ -42,8 +41,7 @@ def run_blank(chapter: str, name: str, body: str, spoil: Callable | None = None)
 
 @every_blank
 def test_the_answer_folded_below_a_blank_passes_its_check(chapter, name, capsys):
-    answer = answer_to(chapter, name)
-    run_blank(chapter, name, answer)
+    run_blank(chapter, name)
     output = capsys.readouterr().out
     assert "same output" in output
     assert "yours to write" not in output
@@ -84,5 +82,5 @@ def other(value):
 @every_blank
 def test_an_answer_with_another_result_is_heard(chapter, name):
     with pytest.raises(Exception) as heard:
-        run_blank(chapter, name, answer_to(chapter, name), spoilt)
+        run_blank(chapter, name, spoilt)
     assert not isinstance(heard.value, NotImplementedError)
