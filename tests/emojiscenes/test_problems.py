@@ -90,9 +90,9 @@ def test_an_expression_is_true_of_its_target_alone():
         assert refers(problem.expression, scene) == (target,)
         corner = target.x - target.size / 2, target.y - target.size / 2
         assert problem.box == (*corner, target.size, target.size)
-        others = scene.objects[: problem.target] + scene.objects[problem.target + 1 :]
-        assert target.name in {thing.name for thing in others}, "no distractor"
+        rest = scene.objects[: problem.target] + scene.objects[problem.target + 1 :]
+        assert target.name in {thing.name for thing in rest}, "no distractor"
         form = problem.expression
         form = form if isinstance(form, Relation) else There(form)
         assert holds(form, scene) is True
-        assert holds(form, replace(scene, objects=others)) is False
+        assert holds(form, replace(scene, objects=rest)) is False

@@ -26,8 +26,8 @@ def train():
 
 @pytest.fixture(scope="module")
 def siblings():
-    drawn = draw(2000, "train", siblings=1.0)
-    return list(zip(drawn[::2], drawn[1::2]))
+    examples = draw(2000, "train", siblings=1.0)
+    return list(zip(examples[::2], examples[1::2]))
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,9 @@ def leans(pairs) -> float:
     """
     first = Counter()
     second = Counter()
-    for one, other in pairs:
-        first.update(set(one.replace(",", "").split()))
-        second.update(set(other.replace(",", "").split()))
+    for first_text, second_text in pairs:
+        first.update(set(first_text.replace(",", "").split()))
+        second.update(set(second_text.replace(",", "").split()))
     most = 0.0
     for word, count in (first + second).items():
         most = max(most, abs(first[word] - second[word]) / count**0.5)
@@ -106,8 +106,8 @@ def test_siblings_are_minimal_pairs_and_words_alone_do_not_tell_them_apart(sibli
 
 @pytest.mark.parametrize("kind", CONTRASTS)
 def test_contrasts_are_true_of_one_scene_and_false_of_the_other(kind):
-    drawn = draw(120, "train", seed=3, siblings=1.0, objects=50, kinds=(kind,))
-    for first, second in zip(drawn[::2], drawn[1::2]):
+    examples = draw(120, "train", seed=3, siblings=1.0, objects=50, kinds=(kind,))
+    for first, second in zip(examples[::2], examples[1::2]):
         assert holds(first.form, first.scene) and holds(second.form, second.scene)
         assert holds(first.form, second.scene) is False
         assert holds(second.form, first.scene) is False

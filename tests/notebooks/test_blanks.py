@@ -51,10 +51,10 @@ def spoilt(answer):
     """A blank's function, or a class with its methods, of which each result is another."""
     if not isinstance(answer, type):
 
-        def answer_otherwise(*given, **named):
-            result = answer(*given, **named)
+        def answer_otherwise(*values, **named):
+            result = answer(*values, **named)
             if result is None:  # what it changes in place is changed twice
-                return answer(*given, **named)
+                return answer(*values, **named)
             return other(result)
 
         return answer_otherwise

@@ -110,10 +110,10 @@ def submit(folder: Path, student: str, name: str, text: str, encoding: str = "ut
 
 
 def test_names_of_browsers_and_nested_folders_are_accepted_and_bad_files_are_named(tmp_path):
-    whole = nbformat.writes(course.notebook(course.read(ASSIGNMENTS / "a2_alignment")))
+    complete = nbformat.writes(course.notebook(course.read(ASSIGNMENTS / "a2_alignment")))
     without_tests = nbformat.writes(nbformat.v4.new_notebook())
-    submit(tmp_path, "ada", "a2_alignment (1).ipynb", whole)
-    submit(tmp_path, "ben", "work/a2_alignment.ipynb", whole)
+    submit(tmp_path, "ada", "a2_alignment (1).ipynb", complete)
+    submit(tmp_path, "ben", "work/a2_alignment.ipynb", complete)
     submit(tmp_path, "cem", "a2_alignment.ipynb", '{"cells": "café"}', "latin-1")
     submit(tmp_path, "dora", "a2_alignment.ipynb", "{")
     submit(tmp_path, "emil", "answers.docx", "no notebook")

@@ -63,9 +63,9 @@ def test_a_run_of_own_parts_is_an_ordinary_run_which_is_stopped_resumed_loaded_a
     pretrain.pretrain(config, folder, make=make, quiet=True)
     assert len(stopped) == 3 + 2, "it went on after step 2"
     pretrain.pretrain(config, tmp_path / "package", quiet=True)
-    own = read_metrics(folder)[-1]
+    row = read_metrics(folder)[-1]
     package = read_metrics(tmp_path / "package")[-1]
-    assert float(own["itc"]) == pytest.approx(float(package["itc"]), rel=1e-2)
+    assert float(row["itc"]) == pytest.approx(float(package["itc"]), rel=1e-2)
     assert type(minalbef.load(folder).model.image_encoder) is minalbef.ViT
     tuned = finetune.settings("entailment", folder, ["epoch=16", "epochs=1", "batch=8"])
     minalbef.finetune("entailment", folder, tmp_path / "tuned", tuned, quiet=True)

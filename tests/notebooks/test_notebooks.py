@@ -72,16 +72,16 @@ def test_a_header_says_what_is_counted(notebook):
 def test_what_a_solution_expects_is_what_its_cells_show(solution):
     """Figures with a decimal point; formulas are free, and so is what takes more time than a solution has."""
     expected = []
-    shown = ""
+    outputs = ""
     for cell in nbformat.read(solution, 4).cells:
         if cell.cell_type == "markdown" and cell.source.startswith("## "):
             expected += re.findall(r"^Expected:.*?(?=\n\n|\Z)", cell.source, re.M | re.S)
         for output in cell.get("outputs", ()):
-            shown += output.get("text", "")
-            shown += output.get("metadata", {}).get("image/png", {}).get("alt", "")
+            outputs += output.get("text", "")
+            outputs += output.get("metadata", {}).get("image/png", {}).get("alt", "")
     assert expected
     for text in expected:
         to_run = re.split(r"With\s+more\s+time", text)[0]
         prose = re.sub(r"\$[^$]*\$|`[^`]*`", "", to_run)
         for figure in re.findall(r"\d\.\d+", prose):
-            assert figure in shown, f"{figure}: {text}"
+            assert figure in outputs, f"{figure}: {text}"

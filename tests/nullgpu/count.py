@@ -1,4 +1,6 @@
-"""What a training step costs, counted on the null GPU: `count.py PRESET[,PRESET...] [FIELD=VALUE ...]`.
+"""What a training step costs, counted on the null GPU.
+
+    count.py PRESET[,PRESET...] [FIELD=VALUE ...]
 
     python tests/nullgpu/count.py paper-4m batch=64 precision=bf16
 
@@ -30,7 +32,7 @@ def main(names: str, *changes: str) -> None:
 
 
 def count(preset: str, changes: tuple[str, ...]) -> dict:
-    """What a step of a preset costs, as `train.fit` takes it in a run's middle: the queue is full."""
+    """What a step of a preset costs in a run's middle, when the queue is full."""
     import gpu_counts
 
     config, name = bench.find_recipe(preset, ["device=cuda", "alpha_ramp=false", *changes])
