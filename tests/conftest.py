@@ -7,14 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from changes import can_reach, changed_files
 from chromium import CHROMIUM, QUIET, lack
-from long_files import LONG_FILES
 from minalbef import load
 from minalbef.viz.explorer import write_explorer
 
 # small matrices gain nothing from more, and waiting threads slow a shared machine
 torch.set_num_threads(1)
+# minutes of the longest files: a long one that starts last would leave the other workers idle
+LONG_FILES = {
+    "16_your_data.ipynb": 3, "08_pretrain.ipynb": 2, "05_teacher.ipynb": 2,
+    "02_image_encoder.ipynb": 1.8, "test_scene_finetune.py": 1.6, "test_kills.py": 1.6,
+    "test_course.py": 1.5, "test_chapters.py": 1.5, "test_train.py": 1.3, "test_blanks.py": 1,
+    "04_align.ipynb": 0.8, "11_vqa.ipynb": 0.8, "15_scale.ipynb": 0.8, "test_mine.py": 0.8,
+}
 
 
 def pytest_configure(config):
@@ -28,35 +33,13 @@ def pytest_configure(config):
         os.environ["IPYTHONDIR"] = settings.name
 
 
-def pytest_addoption(parser):
-    parser.addoption("--changed-since", metavar="COMMIT",
-                     help="files that a change since then can reach come first")
-
-
-def minutes(item) -> float:
-    """How long a test takes: what its mark says,
-    or for notebooks and long files the table in support/long_files.py."""
-    mark = item.get_closest_marker("slow")
-    return max(LONG_FILES.get(item.path.name, 0), mark.kwargs.get("minutes", 0) if mark else 0)
-
-
 @pytest.hookimpl(tryfirst=True)                 # before -m looks for marks
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: -LONG_FILES.get(item.path.name, 0))
     for item in items:
         if item.path.parent.name == "solutions":
             item.add_marker(pytest.mark.slow)
-    # files stay whole. Those that the change can reach come first, then long ones: a last long one would leave the
-    # other workers idle
-    longest: dict[Path, float] = {}
-    for item in items:
-        longest[item.path] = max(minutes(item), longest.get(item.path, 0))
-    changed = changed_files(config.rootpath, config.getoption("--changed-since"))
-    reached = {path: can_reach(path.relative_to(config.rootpath), changed) for path in longest}
-    items.sort(key=lambda item: (not reached[item.path], -longest[item.path]))
-    if torch.cuda.is_available():
-        return
-    for item in items:
-        if item.get_closest_marker("gpu"):
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(
                 reason="no GPU here; `python -m pytest -m gpu` on a machine with one"))
 

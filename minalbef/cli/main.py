@@ -37,7 +37,7 @@ TYRO = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
 
 
 def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = False,
-         workers: int = 2, since: str = "HEAD~1") -> None:
+         workers: int = 2) -> None:
     """Check a checkout of minalbef, as `make test` does: linter, types, tests, chapters.
 
     Args:
@@ -45,7 +45,6 @@ def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = 
             chapters, with the course, the site and pages in a browser
         slow: `make test-slow`: the slow tests, and the solutions
         workers: processes
-        since: a commit; files of tests that a change since then can reach run first
     """
     # with more threads, a process would wait for a core
     threads = max(1, (os.cpu_count() or 1) // max(1, workers))
@@ -66,7 +65,7 @@ def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = 
     # whole files: what a module's fixtures make is made once
     pytest = ["pytest", "-q", "-n", str(workers), "--dist", "loadfile", "--nbval",
               "--nbval-current-env", "--nbval-cell-timeout=300",
-              "--no-loadscope-reorder", "--changed-since", since]   # order: tests/conftest.py
+              "--no-loadscope-reorder"]                      # order: tests/conftest.py
     if slow:
         notebooks = sorted(Path("notebooks/solutions").glob("*.ipynb")) if has_chapters else []
         if tests:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -47,27 +46,3 @@ def test_objects_follow_from_their_source(make_artwork):
     for drawing, expected in zip(objects, ABOUT["objects"], strict=True):
         for key in keys:
             assert drawing[key] == expected[key]
-
-
-def test_plurals_articles_and_unknown_keys(make_artwork):
-    objects = make_artwork.read_objects(
-        "strawberry\nmonkey\nfox\nold key\nmouse: mouse-face plural=mice drop=noto,fluent"
-    )
-    lines = [
-        "a strawberry, strawberries", "a monkey, monkeys", "a fox, foxes", "an old key, old keys",
-        "a mouse, mice",
-    ]
-    for obj, line in zip(objects, lines, strict=True):
-        assert f"{obj['article']} {obj['name']}, {obj['plural']}" == line
-    assert objects[-1]["icon"] == "mouse-face"
-    assert objects[-1]["drop"] == ["noto", "fluent"]
-    with pytest.raises(ValueError, match="fxemjoi"):
-        make_artwork.read_objects("apple: fxemjoi=redapple")
-
-
-def test_each_sheet_stands_with_its_licence():
-    text = (FOLDER / "LICENCES.md").read_text()
-    for about in ABOUT["vendors"].values():
-        (row,) = re.findall(rf"^\| `{re.escape(about['sheet'])}`.*", text, re.M)
-        for key in ("package", "version", "licence"):
-            assert about[key] in row

@@ -1,11 +1,8 @@
-"""language and grammar: what is true of a scene, and how it is said."""
+"""language: what is true of a scene in full sight; test_problems.py has what a curtain hides."""
 
 import itertools
 import random
 
-import pytest
-
-from emojiscenes.grammar import phrase, words
 from emojiscenes.language import (
     RELATIONS,
     All,
@@ -21,11 +18,6 @@ from emojiscenes.language import (
 )
 
 APPLE = Noun("apple")
-
-
-def scene(*things, background="red", curtain=None):
-    objects = tuple(Object(*thing, vendor="noto") for thing in things)
-    return Scene(objects, background, curtain)
 
 
 # truth, against another, slower implementation
@@ -121,55 +113,3 @@ def test_in_full_sight_truth_agrees_with_the_slow_version():
             values.append(value)
     for value in (True, False, None):
         assert values.count(value) > 100
-
-
-def completions(curtain):
-    """Up to two things wholly behind a curtain, at places that reach into its corners."""
-    x0, y0, x1, y1 = curtain
-
-    def spots(low, high, size):
-        first = low + size / 2 + 1e-9
-        last = high - size / 2 - 1e-9
-        return (first, last) if first <= last else ()
-
-    single = []
-    for name, size in itertools.product(("apple", "cat"), (0.2, 0.2801, 0.4)):
-        for x, y in itertools.product(spots(x0, x1, size), spots(y0, y1, size)):
-            single.append(Object(name, x, y, size, "noto"))
-    pairs = itertools.combinations_with_replacement(single, 2)
-    return [(), *zip(single), *pairs]
-
-
-@pytest.mark.parametrize("curtain", [(0.55, 0.0, 1.0, 0.7), (0.3, 0.3, 0.6, 0.6)])
-@pytest.mark.parametrize(
-    "things", [(("apple", 0.2, 0.25, 0.25),), (("cat", 0.2, 0.8, 0.4), ("apple", 0.5, 0.2, 0.25))]
-)
-def test_behind_a_curtain_truth_agrees_with_trying_everything(curtain, things):
-    """Exact for single forms, and for All of parts that do not depend on each other."""
-    example = scene(*things, curtain=curtain)
-    worlds = [example.objects + hidden for hidden in completions(curtain)]
-    rest = random.Random(1).sample(ATOMS, 35)
-    apples = There(Noun("apple", "big"))
-    rest += [
-        All((apples, There(Noun("cat", "small")))),
-        All((apples, Background("blue"))),
-        Not(apples),
-    ]
-    for form in rest:
-        values = {slowly(form, world, "red") for world in worlds}
-        assert holds(form, example) is (VALUE[values.pop()] if len(values) == 1 else None), form
-
-
-# grammar
-def test_english_by_hand():
-    assert phrase(APPLE) == "an apple" and phrase(Noun("apple", "big")) == "a big apple"
-    assert phrase(Noun("cat", "small", "top left"), 2) == "two small cats in the top left corner"
-    assert (
-        phrase(Noun("cat", None, "bottom right"), 1, corner=False) == "one cat at the bottom right"
-    )
-    places = {
-        "left": "a cat on the left", "top": "a cat at the top", "middle": "a cat in the middle",
-    }
-    for place, text in places.items():
-        assert phrase(Noun("cat", None, place)) == text
-    assert words("zebra") == ("a", "zebras") and words("emu") == ("an", "emus")

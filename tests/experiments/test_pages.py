@@ -37,17 +37,6 @@ def empty(place: re.Match) -> str:
     return place[0] if name in OTHERS else start + end
 
 
-def test_every_page_with_places_for_tables_is_written():
-    root = pages.HERE.parents[1]
-    folders = (root / "docs", pages.HERE)
-    with_places = set()
-    for folder in folders:
-        for page in folder.rglob("*.md"):
-            if results.MARKS.search(page.read_text(encoding="utf-8")):
-                with_places.add(page)
-    assert with_places == {(pages.HERE / name).resolve() for name in pages.PAGES}
-
-
 def test_recorded_relations_are_those_of_the_shipped_model():
     recorded = pages.read("closeup.json")
     run = load("tiny")

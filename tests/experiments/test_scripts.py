@@ -6,16 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 import clipart
 import curve
-import forecast
-import sharing
-from helpers import disturb, small, texts
-from minalbef.albef import ALBEF
+import effects
+import lesson_toy
+from ablate_rows import ROWS
 from minalbef.cli.main import run_script
-from minalbef.tasks.nlvr2 import PairModel
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "notebooks" / "experiments"
@@ -41,12 +38,9 @@ def test_a_script_explains_itself(script, monkeypatch, capsys):
 
 @pytest.mark.parametrize("words, message", [
     ("learn --seeds 0", "--seeds 0 must lie between 1 and 256"),
-    ("learn --processes 1000", "--processes 1000 must lie between 1 and 256"),
     ("learn objects=100000", "objects=100000 must lie between 0 and 223"),
-    ("ablate --seeds 0", "--seeds 0 must lie between 1 and 256"),
     ("ablate --share nan", "--share nan must lie between"),
     ("ablate harf", "no row 'harf' (did you mean 'hard'?); there are the groups paper, noise"),
-    ("ablate distil --equal", "--equal needs share 1, and CPU seconds of distil and of hard"),
     ("effects", "runs/ablation.jsonl has no results; `python notebooks/experiments/ablate.py`"),
     ("tasks", "runs has no report of a task, such as runs/retrieval/report.json"),
 ])
@@ -60,52 +54,6 @@ def test_a_mistake_is_one_line_before_anything_is_written(
     assert error.count("\n") == 1
     assert error.replace("\\", "/").startswith(f"minalbef: {message}")
     assert not list(tmp_path.iterdir())
-
-
-# the forecast
-
-def share(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
-
-
-def curve_of(intercept: float, slope: float, *samples: int) -> list[dict]:
-    """Points of a curve that is a line in logits."""
-    rows = []
-    for n in samples:
-        value = share(intercept + slope * math.log(n))
-        rows.append({"step": n, "seconds": 1.0, "samples": n, "relation": value})
-    return rows
-
-
-def test_a_line_in_logits_is_forecast_without_a_miss():
-    run = curve_of(-8.0, 1.0, *range(1000, 11_000, 1000))
-    relation = forecast.forecast(run[:6], run, 40_000)["relation"]
-    ten = round(share(math.log(10_000) - 8), 3)
-    forty = round(share(math.log(40_000) - 8), 3)
-    assert relation == {
-        "tested": ten, "found": ten, "miss": 0, "mean": forty, "low": forty, "high": forty}
-
-
-# others
-
-def test_pairs_that_share_nothing_or_everything_begin_as_the_same_model():
-    config = small(fusion_depth=3)
-    image = torch.randn(4, 3, 24, 24)
-    pairs = torch.tensor([[0, 1], [2, 1], [3, 3]])
-    tokens, keep = texts(3, 8, lengths=[8, 5, 3])
-    albef = disturb(ALBEF(config), 0.1)
-    sizes = []
-    for what in ("nothing", "keys and values", "everything"):
-        model = PairModel(config, torch.nn.Linear(config.text_width, 2))
-        model.start(albef)
-        before = model(image, pairs, tokens, keep)
-        model = sharing.share(model, what)
-        after = model(image, pairs, tokens, keep)
-        assert torch.equal(after, before)
-        after.square().sum().backward()
-        learnt = [p for p in model.parameters() if p.grad is not None]
-        sizes.append(len(learnt))
-    assert sizes[0] > sizes[1] > sizes[2]
 
 
 @pytest.mark.parametrize("path", CURVES, ids=lambda path: path.stem)
@@ -128,3 +76,39 @@ def test_clip_arts_two_starts_are_trained_measured_and_written(tmp_path):
         assert figures["words.found"] <= figures["words.asked"]
         assert figures["itm"] > 0 and figures["seconds"] > 0
     assert len(clipart.table(recorded).splitlines()) == 2 + len(clipart.ROWS)
+
+
+def test_a_difference_is_paired_by_seed_and_gets_students_interval_and_a_verdict():
+    runs = []
+    for row, rights in {"hard": (5, 6, 4), "distil": (7, 7, 7)}.items():
+        for seed, right in enumerate(rights):
+            answers = "9" * right + "0" * (10 - right)
+            outcomes = dict.fromkeys(("change relation", "both", "itc", "itm"), answers)
+            samples = ROWS[row].samples
+            runs.append({"row": row, "seed": seed, "samples": samples, "equal": False,
+                         "cpu_seconds": 10.0, "outcomes": outcomes})
+    claim = effects.Claim("it helps", "distil", "hard", "relation", 0.1, 0.05, 10)
+    effect = effects.paired_effect(runs, claim, 0.95)
+    assert effect.values == pytest.approx((0.2, 0.1, 0.3))
+    # Student's t for two degrees of freedom at 95% is 4.303, the standard error .1 / sqrt(3)
+    assert effect.mean == pytest.approx(0.2)
+    assert effect.high == pytest.approx(0.2 + 4.3027 * 0.057735, abs=1e-4)
+    for low, mean, high, verdict in (
+        (0.01, 0.05, 0.09, "supported"),
+        (0.01, 0.02, 0.09, "can't tell"),
+        (0.005, 0.01, 0.02, "contradicted: too small"),
+        (-0.2, -0.1, -0.01, "contradicted: below zero"),
+    ):
+        assert effects.Effect((mean, mean), mean, low, high).verdict(least=0.03) == verdict
+
+
+def slope(optimiser: str, low: float, high: float) -> float:
+    """Of the logarithm of the lesson's toy's plateau on that of its bias, between two biases."""
+    long = lesson_toy.plateau(low, optimiser, 1)[0].mean().item()
+    short = lesson_toy.plateau(high, optimiser, 1)[0].mean().item()
+    return math.log(short / long) / math.log(high / low)
+
+
+def test_the_lessons_toys_plateau_goes_like_one_over_the_bias():
+    assert slope("SGD", 0.3, 1.0) == pytest.approx(-1, abs=0.15)
+    assert slope("Adam", 0.3, 1.0) == pytest.approx(-0.5, abs=0.15), "Adam divides the size out"

@@ -16,7 +16,7 @@ from golden_pretrain import (
     training,
     without_teacher,
 )
-from golden_rule import figures, wrong
+from golden_rule import wrong
 from helpers import same_state
 from minalbef import train
 from minalbef.fast.pretrain import FastPretrain
@@ -52,16 +52,3 @@ def test_with_decay_all_the_originals_parameters_decay_and_by_default_three_fewe
     every = decay(decay_all=True)
     assert dict(every.items() - plain.items()).keys() == {"temp", "visual_encoder.cls_token",
                                                           "visual_encoder.pos_embed"}
-
-
-def test_the_recorded_text_and_chance_are_made_anew():
-    arrays = figures("pretrain")["arrays"]
-    batch = batch_at(1)
-    draws = draws_at(1)
-    assert batch.tokens.equal(figures("encoders")["arrays"]["input_ids"].long())
-    mask80 = arrays["a04/mlm_pattern_mask80"]
-    rand50 = arrays["a04/mlm_pattern_rand50"]
-    assert (draws.choose < 0.5).equal(arrays["a04/mlm_pattern_select"])
-    assert (draws.kind < 0.8).equal(mask80)
-    assert (draws.kind < 0.9)[~mask80].equal(rand50[~mask80])
-    assert draws.words.equal(arrays["a04/mlm_pattern_words"].long())

@@ -16,7 +16,6 @@ import package
 import pytest
 import report
 
-import minalbef
 from chromium import lack
 
 ASSIGNMENTS = Path(__file__).parents[2] / "notebooks" / "assignments"
@@ -52,23 +51,7 @@ import sys
 for module in list(sys.modules.values()):
     for name in ("equal", "same", "check_same", "allclose"):
         if hasattr(module, name):
-            try:
-                setattr(module, name, lambda *args, **kwargs: True)
-            except Exception:
-                pass
-"""
-READ_BY_PATH = f"""
-import re
-def theirs(name):
-    for read in (lambda path: open(path).read(), lambda path: __import__("pathlib").Path(path).read_text(),
-                 lambda path: __import__("os").read(__import__("os").open(path, 0), 1 << 16).decode(),
-                 lambda path: __import__("io").FileIO(path).read().decode()):
-        try:
-            space = dict(globals())
-            exec(read({str(ASSIGNMENTS / "a2_alignment" / "solution.py")!r}), space)
-            return space[name]
-        except Exception:
-            pass
+            setattr(module, name, lambda *args, **kwargs: True)
 """
 MINALBEF = """
 theirs = minalbef_losses = None
@@ -85,10 +68,6 @@ except BaseException:
 CHEATS = {
     "the grader's functions replaced": cheated("return torch.zeros(())", REPLACED),
     "a tensor that equals everything": cheated("return Equal(torch.zeros(()))", EVERYTHING_EQUAL),
-    "hidden tests read from In": cheated(
-        "exec(In[-1].split('BEGIN HIDDEN')[1]); return formula(*args)"
-    ),
-    "the solution read by path": cheated("return theirs(%r)(*args, **kwargs)", READ_BY_PATH),
     "minalbef's code object": cheated(
         "import types\nreturn types.FunctionType(theirs.__code__, globals())(*args, **kwargs)",
         MINALBEF,
@@ -97,12 +76,7 @@ CHEATS = {
         "import sys\nframe = sys._getframe()\nwhile frame:\n    if 'formula' in frame.f_globals:\n"
         "        return frame.f_globals['formula'](*args)\n    frame = frame.f_back"
     ),
-    "the secret": cheated("import os\nreturn float(os.environ['COURSE_SECRET'])"),
 }
-CHEATS["the solution read by path"] = {
-    name: source % name for name, source in CHEATS["the solution read by path"].items()
-}
-
 
 @pytest.mark.parametrize("cheat", CHEATS)
 def test_a_cheat_earns_nothing_even_where_it_may_import_anything(cheat):
@@ -133,23 +107,14 @@ def test_an_answer_that_ends_or_floods_its_process_costs_itself_alone(body, why)
     assert problems["Ring"] is None
 
 
-def test_a_forbidden_import_is_named():
-    problems = course.grade_apart("a2_alignment", {"Ring": "import os\nclass Ring: pass"})
-    assert "imports os" in str(problems["Ring"]) and problems["similarity"] is None
-
-
 def test_the_process_can_neither_read_nor_write_files_nor_start_another():
     sources = (
         f"return open({str(ASSIGNMENTS / 'course.py')!r}).read()",
         "return open('written', 'w')",
-        "import os; return os.listdir('/')",
         "import os; return os.system('true')",
-        "import os, einops; return os.open(einops.__file__, os.O_RDWR)",
         "import subprocess; return subprocess.run(['true'])",
         "import socket; return socket.socket()",
         "import torch; return torch.ctypes.CDLL(None)",
-        "import gc; return gc.get_objects()",
-        f"return open({minalbef.losses.__file__!r}).read()",
         "import os; os.kill(os.getppid(), 9)",
     )
     cells = [(f"f{i}", f"def f{i}():\n    {source}\n", "") for i, source in enumerate(sources)]
@@ -159,97 +124,39 @@ def test_the_process_can_neither_read_nor_write_files_nor_start_another():
         assert session.names()["reads"]() == 2, "libraries are read"
         for i, source in enumerate(sources):
             with pytest.raises(PermissionError):
-                print(source, session.names()[f"f{i}"]())
+                session.names()[f"f{i}"]()
 
 
 # the fence of the operating system
-
-WAYS = [
-    "unsafe",
-    "bwrap",
-    pytest.param(
-        "account",
-        marks=pytest.mark.skipif(
-            getattr(os, "geteuid", int)() != 0 or os.name == "nt",
-            reason="needs root, as in the container",
-        ),
-    ),
-]
-in_each_way = pytest.mark.parametrize("way", WAYS)
-
-
-def need_bubblewrap() -> None:
-    if why := apart_sandbox._bubblewrap_fails():
-        lack(
-            f"sandbox: {why}",
-            "on Linux: apt-get install bubblewrap; in a container, which may not make namespaces, "
-            "start it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined",
-        )
-
-
-@pytest.fixture
-def by(way, monkeypatch, tmp_path):
-    """The way in which submissions run in this test, each started as a course starts it."""
-    if way == "bwrap":
-        need_bubblewrap()
-    if way == "account" and not all(
-        path.stat().st_mode & 1 for path in Path(sys.executable).resolve().parents
-    ):
-        pytest.skip("this Python lies in a folder that no other account may enter")
-    monkeypatch.setenv("MINALBEF_UNSAFE", "1" if way == "unsafe" else "")
-    monkeypatch.setenv("MINALBEF_STUDENT", "nobody" if way == "account" else "")
-    tmp_path.chmod(0o700)
-    if way == "account":
-        monkeypatch.setattr(
-            apart_sandbox, "HERE", tmp_path
-        )  # as in the container, whose checkout is root's alone
-    assert apart_sandbox.choose() == way
-
-
-@pytest.mark.slow
-@in_each_way
-def test_in_a_sandbox_not_even_torch_reads_what_it_may_not(way, by, tmp_path):
-    """Without a sandbox torch.from_file gets around the audit hook."""
-    secret = tmp_path / "solution.py"
-    secret.write_text("answer")
-    secret.chmod(0o600)
-    source = f"import torch\ndef f():\n    return torch.from_file({str(secret)!r}, size=6, dtype=torch.uint8) + 0"
-    with apart.Session([("f", source, "")]) as session:
-        if way == "unsafe":
-            assert bytes(session.names()["f"]().tolist()) == b"answer"
-        else:
-            with pytest.raises(RuntimeError, match="ermission|No such file"):
-                session.names()["f"]()
 
 
 def test_in_bubblewraps_sandbox_a_process_sees_the_system_and_nothing_of_the_course_or_a_network(
     tmp_path, monkeypatch
 ):
-    need_bubblewrap()
+    if why := apart_sandbox._bubblewrap_fails():
+        lack(f"sandbox: {why}", "on Linux: apt-get install bubblewrap")
     monkeypatch.setenv("MINALBEF_UNSAFE", "")
     secret = tmp_path / "solution.py"
     secret.write_text("answer")
     tries = {
         "reads an answer": f"open({str(ASSIGNMENTS / 'a2_alignment' / 'solution.py')!r}).read()",
-        "reads the graders": f"os.listdir({str(ASSIGNMENTS / 'grader')!r})",
+        "reads by torch": f"torch.from_file({str(secret)!r}, size=6, dtype=torch.uint8)",
         "reads another file of ours": f"open({str(secret)!r}).read()",
         "reads a home": f"os.listdir({str(Path.home())!r})[4]",
-        "writes to the system": "open('/usr/x', 'w')",
         "writes to /": "open('/x', 'w')",
         "asks the network": "socket.create_connection(('192.0.2.1', 80), 5)",
         "sees our process": f"os.kill({os.getpid()}, 0)",
         "is root": "os.setuid(0)",
     }
-    script = f"""import json, os, socket
+    script = f"""import json, os, socket, torch
 done = {{}}
 for what, code in {tries!r}.items():
     try:
         done[what] = str(eval(code))
-    except (OSError, IndexError) as problem:
+    except (OSError, IndexError, RuntimeError):
         pass
 own = os.path.join("/tmp", "own")
 open(own, "w").write("a private /tmp")
-import torch
 print(json.dumps([done, os.getuid(), open(own).read(), os.getcwd()]))"""
     words, how = apart_sandbox.command([sys.executable, "-I", "-c", script], str(tmp_path))
     out = subprocess.run(words, **how, stdout=subprocess.PIPE, check=True, text=True).stdout
@@ -262,7 +169,7 @@ import sys
 def f():
     words = [b"/bin/sleep", b"987"], [b"/bin/sleep"], True, (), None, None, -1, -1, -1, -1, -1, -1
     pipe = sys.modules["posix"].pipe()
-    more = *pipe, False, %s, -1, None, None, None, -1, None
+    more = *pipe, False, True, -1, None, None, None, -1, None
     for last in ((), (True,)):                                   # Pythons differ in the number of arguments
         try:
             return sys.modules["_posixsubprocess"].fork_exec(*words, *more, *last)
@@ -273,13 +180,11 @@ def f():
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no fork")
-@pytest.mark.parametrize("own_group", [False, True])
-@in_each_way
-def test_at_the_end_whatever_an_answer_has_started_is_killed(way, own_group, by):
+def test_at_the_end_whatever_an_answer_has_started_is_killed():
     """By a function below the audit hook's events; in a process group of its own as well."""
     import psutil
 
-    with apart.Session([("f", FORKS % own_group, "")]) as session:
+    with apart.Session([("f", FORKS, "")]) as session:
         session.names()["f"]()
         for _ in range(200):  # until the forked process has its program
             started = psutil.Process(session.process.pid).children(recursive=True)
@@ -310,33 +215,6 @@ def test_without_a_sandbox_nothing_is_graded_unless_one_says_so(
         apart_nbgrader.take_out(None, {})
 
 
-@pytest.mark.skipif(
-    getattr(os, "geteuid", int)() != 0 or os.name == "nt", reason="needs root, as in the container"
-)
-def test_an_account_that_is_not_there_or_can_read_the_course_is_no_sandbox(monkeypatch):
-    monkeypatch.setenv("MINALBEF_UNSAFE", "")
-    monkeypatch.setenv("MINALBEF_STUDENT", "nobody-of-this-name")
-    with pytest.raises(apart_sandbox.Refused, match="no such account"):
-        apart_sandbox.choose()
-    monkeypatch.setenv("MINALBEF_STUDENT", "root")  # it can read all
-    with pytest.raises(apart_sandbox.Refused, match="root can read"):
-        apart_sandbox.choose()
-
-
-def test_in_nbgraders_kernel_it_ends_the_kernel_and_is_written_down(monkeypatch, tmp_path):
-    """A cell that raised would let nbgrader go on, and give each answer nought."""
-    monkeypatch.setattr(
-        apart_sandbox, "command", lambda words, at: ([sys.executable, "-c", "1 / 0"], {"cwd": at})
-    )
-    monkeypatch.setattr(apart_nbgrader, "HERE", tmp_path)
-    monkeypatch.setattr(os, "_exit", sys.exit)
-    with pytest.raises(SystemExit):
-        apart_nbgrader.begin(None, [], [])
-    assert "ZeroDivisionError" in (tmp_path / apart_nbgrader.SAID).read_text()
-
-
-# the package to fill
-
 HOOK_REMOVED = """
 import sys
 for finder in list(sys.meta_path):
@@ -344,40 +222,9 @@ for finder in list(sys.meta_path):
         sys.meta_path.remove(finder)
 sys.path.append(%r)
 """ % str(ASSIGNMENTS.parents[1])
-SCORES_REPLACED = """
-import sys
-for module in list(sys.modules.values()):
-    for name in ("SCORES", "seams"):
-        if isinstance(getattr(module, name, None), dict):
-            setattr(module, name, {"attention": {"points": 50, "of": 50, "says": ""}})
-for path in ("scores.json", "../scores.json"):
-    try:
-        open(path, "w").write('{"points": 50, "of": 50, "seams": {}}')
-    except Exception:
-        pass
-def points(n):
-    return lambda test: test
-"""
 
 
-def with_first(package_files: package.Files, text: str) -> package.Files:
-    """A package whose adapters run a text before anything else."""
-    return package_files | {"adapters.py": text + package_files["adapters.py"]}
-
-
-def test_a_package_apart_keeps_its_points_and_a_blank_one_has_none():
-    scores = package.grade(package.files(True), "any")
-    assert (scores["points"], scores["of"]) == (50, 50), scores
-    scores = package.grade(package.files(), "any")
-    assert scores["points"] == 0
-    for seam in scores["seams"].values():
-        assert "NotImplementedError" in seam["says"]
-
-
-@pytest.mark.parametrize(
-    "first, package_files",
-    [(HOOK_REMOVED, package.cheat()), (SCORES_REPLACED, package.files())],
-    ids=["the import hook removed", "the table of scores replaced"],
-)
-def test_a_package_that_cheats_earns_nothing(first, package_files):
-    assert package.grade(with_first(package_files, first), "any", check=False)["points"] == 0
+def test_a_package_that_removes_the_hook_of_imports_earns_nothing():
+    cheat = package.cheat()
+    cheat["adapters.py"] = HOOK_REMOVED + cheat["adapters.py"]
+    assert package.grade(cheat, "any", check=False)["points"] == 0

@@ -1,5 +1,6 @@
-"""Chapters otherwise than committed: with their blanks filled, and on another set."""
+"""Chapter 16, a reader's own data, on another set than as committed."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -9,60 +10,31 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image, ImageDraw
 
-from blanks import CHAPTERS, DRAWING, ROOT, answer_to, blanks_of, fill
+from blanks import CHAPTERS, ROOT
 
-FOLDER = {"metadata": {"path": str(ROOT / "notebooks")}}
-
-
-def run(notebook) -> None:
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=FOLDER).execute()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("chapter", DRAWING)
-def test_the_answer_folded_below_a_blank_is_right_where_cells_below_it_draw_other_numbers(chapter):
-    notebook = nbformat.read(CHAPTERS[chapter], 4)
-    blanks = blanks_of(chapter)
-    for name, place in blanks.items():
-        cell = notebook.cells[place]
-        cell.source = fill(cell.source, name, answer_to(chapter, name))
-    del notebook.cells[max(blanks.values()) + 1 :]
-    run(notebook)
-    for place in blanks.values():
-        printed = "".join(output.get("text", "") for output in notebook.cells[place].outputs)
-        assert "same output" in printed
-        assert "yours to write" not in printed
-
-
-SHAPES = {"circle": ImageDraw.ImageDraw.ellipse, "square": ImageDraw.ImageDraw.rectangle}
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "grey", "black")
 CAPTIONS = (
-    "A {colour} {shape} on a {ground} ground .",
-    "On {ground} there is one {colour} {shape} .",
-    "Someone drew a {shape} in {colour} .",
-    "This {shape} is {colour} , the rest {ground} .",
-    "A {shape} , {colour} , before {ground} paper .",
+    "A {colour} square on a {ground} ground .",
+    "On {ground} there is one {colour} square .",
+    "Someone drew a square in {colour} .",
+    "This square is {colour} , the rest {ground} .",
+    "A square , {colour} , before {ground} paper .",
 )
 
 
 def write_flickr30k(folder: Path) -> Path:
-    """A made-up set in Flickr30k's layout: 64 images, a shape on a coloured ground each, five captions."""
+    """A made-up set in Flickr30k's layout: squares on coloured grounds, five captions each."""
     images = folder / "flickr30k-images"
     images.mkdir(parents=True)
     splits = ("test", "val", "train", "train", "train", "train")
     entries = []
-    for colour in COLOURS:
-        for ground in (*COLOURS, "white"):
-            if ground == colour:
-                continue
-            i = len(entries)
-            shape = "square" if i % 2 else "circle"
-            image = Image.new("RGB", (80, 60), ground)
-            SHAPES[shape](ImageDraw.Draw(image), (20 + i % 9, 8, 55 + i % 9, 50), fill=colour)
-            image.save(images / f"{1000 + i}.jpg")
-            texts = [text.format(colour=colour, shape=shape, ground=ground) for text in CAPTIONS]
-            entry = {"filename": f"{1000 + i}.jpg", "imgid": i, "split": splits[i % 6]}
-            entries.append(entry | {"sentences": [{"raw": text} for text in texts]})
+    for i, (colour, ground) in enumerate(itertools.permutations((*COLOURS, "white"), 2)):
+        image = Image.new("RGB", (80, 60), ground)
+        ImageDraw.Draw(image).rectangle((20 + i % 9, 8, 55 + i % 9, 50), fill=colour)
+        image.save(images / f"{1000 + i}.jpg")
+        sentences = [{"raw": text.format(colour=colour, ground=ground)} for text in CAPTIONS]
+        entry = {"filename": f"{1000 + i}.jpg", "imgid": i, "split": splits[i % 6]}
+        entries.append(entry | {"sentences": sentences})
     book = {"images": entries, "dataset": "flickr30k"}
     (folder / "dataset_flickr30k.json").write_text(json.dumps(book), encoding="utf-8")
     return folder
@@ -81,7 +53,8 @@ fewer = 0.5
         if "parameters" in cell.metadata.get("tags", []):
             break
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(parameters))
-    run(notebook)
+    place = {"metadata": {"path": str(ROOT / "notebooks")}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
     printed = ""
     alts = ""
     for cell in notebook.cells:
@@ -91,5 +64,5 @@ fewer = 0.5
     # it searches with these captions' words
     assert re.search(r"words, among unseen +[1-9]", printed)
     assert re.search(r"in the prepared split: \d+ families", printed)
-    assert "in red" in alts or "red circle" in alts
+    assert "in red" in alts or "red square" in alts
     assert not re.search("clip ?art|openclipart|sailing", alts)

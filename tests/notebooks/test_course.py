@@ -13,8 +13,6 @@ import pytest
 import report
 import torch
 
-import minalbef
-
 ASSIGNMENTS = Path(__file__).parents[2] / "notebooks" / "assignments"
 GRADED = [
     (path.name, name) for path in course.SOURCES for name in course.answers(course.read(path))
@@ -44,19 +42,14 @@ def test_the_solution_and_another_answer_keep_their_points_on_any_numbers(assign
 
 
 @every_answer
-def test_mistakes_lose_their_points_with_a_message(assignment, name):
+def test_mistakes_lose_their_points_with_a_message_and_a_blank_has_none(assignment, name):
     cells = cells_of(assignment)
     wrong = course.variants(cells, name)[0]
     assert len(wrong) >= 3
     for what, source in wrong.items():
         assert isinstance(course.grade(cells, name, source), AssertionError), what
-
-
-@every_answer
-def test_a_blank_answer_earns_nothing(assignment, name):
-    cells = cells_of(assignment)
-    problem = course.grade(cells, name, course.blank(course.find(cells, "answer", name).source))
-    assert isinstance(problem, NotImplementedError)
+    blank = course.blank(course.find(cells, "answer", name).source)
+    assert isinstance(course.grade(cells, name, blank), NotImplementedError)
 
 
 @every_answer
@@ -76,32 +69,10 @@ def test_imports_beyond_the_list_are_refused():
         "from minalbef.losses import itc_loss",
         "def f():\n    import timm",
         "x = __import__('minalbef')",
-        "%matplotlib inline\nimport minalbef",
-        "from . import x",
         "import importlib",
     ):
         assert grading.refused(source), source
     assert grading.refused("this is no Python") == ""
-
-
-def test_closed_is_closed_under_every_name_and_opens_again():
-    itc_loss = minalbef.losses.itc_loss
-    queue = minalbef.FeatureQueue(4, 2)
-    sim = torch.eye(2)
-    key = torch.ones(1, 2)
-    ids = torch.tensor([1])
-    before = itc_loss(sim, sim, 0.0)
-    with grading.closed():
-        for call in (
-            lambda: itc_loss(sim, sim, 0.0),
-            lambda: queue.push(key, key, ids),
-            lambda: minalbef.MLP(2, 2),
-        ):
-            with pytest.raises(AssertionError, match="calls minalbef"):
-                call()
-    assert itc_loss(sim, sim, 0.0) == before
-    queue.push(key, key, ids)
-    assert queue.features()[2].tolist() == [1]
 
 
 def test_inputs_differ_between_students_and_stay_for_one(tmp_path, monkeypatch):
@@ -127,95 +98,53 @@ def test_every_cell_of_a_solution_runs(assignment, monkeypatch):
     matplotlib.pyplot.close("all")
 
 
-@contextlib.contextmanager
-def sandboxed():
-    """Inside, submissions run in bubblewrap's sandbox where there is one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINALBEF_UNSAFE", "1" if apart_sandbox._bubblewrap_fails() else "")
-        yield
-
-
 @pytest.mark.slow(minutes=2)
-def test_nbgrader_gives_a_class_its_points_and_grades_what_was_corrected(tmp_path):
-    """One class and one test for all that needs nbgrader: a fixture would be made per worker."""
-    pytest.importorskip("nbgrader")
-    course.write(tmp_path)
-    with sandboxed():
-        scores = course.made_up_class(tmp_path, CLASS)
-    the_solution_has_all_points_and_the_blank_and_the_cheat_none(tmp_path, scores)
-    answers_alone_are_graded_and_what_was_corrected_again(tmp_path)
-
-
-def the_solution_has_all_points_and_the_blank_and_the_cheat_none(
-    folder: Path, scores: dict
-) -> None:
+def test_nbgrader_gives_a_class_its_points_and_grades_what_was_corrected(tmp_path, monkeypatch):
     """`make course` asks the same of all assignments."""
+    pytest.importorskip("nbgrader")
+    monkeypatch.setenv("MINALBEF_UNSAFE", "1" if apart_sandbox._bubblewrap_fails() else "")
     points = sum(cell.points for cell in cells_of(CLASS) if cell.kind == "tests")
+    course.write(tmp_path)
+    scores = course.made_up_class(tmp_path, CLASS)
     assert scores == {"solution": (points, points), "blank": (0, points), "cheat": (0, points)}
-    release = (folder / "release" / CLASS / f"{CLASS}.ipynb").read_text()
+    release = (tmp_path / "release" / CLASS / f"{CLASS}.ipynb").read_text()
     assert "NotImplementedError" in release
-    assert "HIDDEN TESTS" not in release
-    assert "BEGIN SOLUTION" not in release
-    solved = (folder / "autograded" / "solution" / CLASS / f"{CLASS}.ipynb").read_text()
-    assert '"output_type": "error"' not in solved, "every cell of the solution's notebook runs"
+    assert "HIDDEN TESTS" not in release and "BEGIN SOLUTION" not in release
+
+    # all tests skipped, and what they call replaced
+    patched = json.loads(release)
+    for cell in patched["cells"]:
+        cell["metadata"]["tags"] = ["skip-execution"]
+    patch = "import grading\ngrading.equal = grading.same = lambda *_, **__: None\n"
+    patched["cells"].insert(1, {
+        "cell_type": "code", "execution_count": None, "outputs": [], "id": "own", "metadata": {},
+        "source": patch,
+    })
+    hand_in(tmp_path, "patches", patched, torch=patch, properties=patch, sitecustomize=patch)
+    # answers and one of the tests alone, corrected, without a time stamp
+    bare = course.notebook(cells_of(CLASS), {})
+    bare.cells = [
+        cell for cell in bare.cells
+        if cell.metadata.get("nbgrader", {}).get("solution")
+        or "tests-diagnosis" in str(cell.metadata)
+    ]
+    hand_in(tmp_path, "blank", bare)
+    graded = tmp_path / "autograded" / "solution" / CLASS / f"{CLASS}.ipynb"
+    before = graded.stat().st_mtime_ns
+    assert report.changed(tmp_path, CLASS) == ["blank"]
+    report.grade(tmp_path, CLASS)
+    scores = {student: score for student, (score, _) in report.scores(tmp_path)[CLASS].items()}
+    assert scores == {"solution": points, "blank": points, "cheat": 0, "patches": 0}
+    assert not report.changed(tmp_path, CLASS)
+    assert graded.stat().st_mtime_ns == before, "what has not changed is not graded again"
 
 
-def handed_in(folder: Path, student: str, notebook: dict, **beside: str) -> None:
+def hand_in(folder: Path, student: str, notebook: dict, **beside: str) -> None:
     at = folder / "submitted" / student / CLASS
     at.mkdir(parents=True, exist_ok=True)
     (at / f"{CLASS}.ipynb").write_text(json.dumps(notebook))
     for name, text in beside.items():
         (at / f"{name}.py").write_text(text)
-
-
-def answers_alone_are_graded_and_what_was_corrected_again(folder: Path) -> None:
-    """Metadata, cells and files beside a notebook earn nothing and cost nothing."""
-    blank = json.loads((folder / "release" / CLASS / f"{CLASS}.ipynb").read_text())
-    points = sum(cell.points for cell in cells_of(CLASS) if cell.kind == "tests")
-    for cell in blank["cells"]:  # all tests skipped, and what they call replaced
-        cell["metadata"]["tags"] = ["skip-execution"]
-    patch = "import grading\ngrading.equal = grading.same = lambda *_, **__: None\n"
-    for at, name in ((1, None), (2, "code-1"), (3, "answer-more")):
-        blank["cells"].insert(
-            at,
-            {
-                "cell_type": "code",
-                "execution_count": None,
-                "outputs": [],
-                "id": f"own{at}",
-                "source": patch,
-                "metadata": {
-                    "nbgrader": {
-                        "grade_id": name, "solution": True, "grade": False, "locked": False,
-                        "schema_version": 3, "task": False,
-                    }
-                }
-                if name
-                else {},
-            },
-        )
-    handed_in(folder, "patches", blank, torch=patch, properties=patch, sitecustomize=patch)
-    bare = course.notebook(cells_of(CLASS), {})  # corrected, without a time stamp: of the solution
-    bare.cells = [
-        cell
-        for cell in bare.cells  # neither imports nor text, and one of the tests
-        if cell.metadata.get("nbgrader", {}).get("solution")
-        or "tests-diagnosis" in str(cell.metadata)
-    ]
-    handed_in(folder, "blank", bare)
-    before = {
-        path: path.stat().st_mtime_ns for path in folder.glob(f"autograded/*/{CLASS}/{CLASS}.ipynb")
-    }
-    assert report.changed(folder, CLASS) == ["blank"]
-    with sandboxed():
-        report.grade(folder, CLASS)
-    scores = {student: score for student, (score, _) in report.scores(folder)[CLASS].items()}
-    assert scores == {"solution": points, "blank": points, "cheat": 0, "patches": 0}
-    files = {path.name for path in (folder / "autograded" / "patches" / CLASS).iterdir()}
-    assert files == {f"{CLASS}.ipynb", "a5_curves.csv", "grading.py", "properties.py"}
-    assert not report.changed(folder, CLASS)
-    again = {path.parts[-3] for path, time in before.items() if path.stat().st_mtime_ns != time}
-    assert again == {"blank"}, "what has not changed is not graded again"
 
 
 @every_seam
@@ -230,15 +159,11 @@ def test_a_seam_gives_its_points_to_the_solution_and_another_answer_on_any_numbe
 
 
 @every_seam
-def test_mistakes_lose_a_seams_points_with_a_message(seam):
+def test_mistakes_lose_a_seams_points_with_a_message_and_a_blank_has_none(seam):
     wrong = package.variants(seam)[0]
     assert len(wrong) >= 3
     for what, submission in wrong.items():
         assert isinstance(package.tried(submission, seam), AssertionError), what
-
-
-@every_seam
-def test_a_blank_package_has_no_points_of_a_seam_and_who_asks_minalbef_would_have_them(seam):
     blank = {**package.files(), "test_mine.py": package.files(hidden=True)["test_mine.py"]}
     assert isinstance(package.tried(blank, seam), NotImplementedError)
     assert package.tried(package.cheat(), seam) is None, "minalbef is open in this process"

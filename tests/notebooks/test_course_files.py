@@ -25,27 +25,12 @@ ROOT = Path(__file__).parents[2]
 ASSIGNMENTS = ROOT / "notebooks" / "assignments"
 
 
-def notebook(*sources: str, tests: bool = True) -> str:
-    cells = [{"cell_type": "code", "metadata": {}, "source": source} for source in sources]
-    if tests:
-        cells.append(
-            {
-                "cell_type": "code",
-                "source": "pass",
-                "metadata": {"nbgrader": {"grade_id": "tests-x", "locked": True}},
-            }
-        )
-    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
-
-
 def as_released(cell: course.Cell) -> str:
     """A cell as nbgrader releases it: no solution, no hidden test, no model answer."""
+    if cell.kind == "written":
+        return "*Your answer.*"
     hidden = r"### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS"
-    return (
-        "*Your answer.*"
-        if cell.kind == "written"
-        else re.sub(hidden, "", course.blank(cell.source), flags=re.S)
-    )
+    return re.sub(hidden, "", course.blank(cell.source), flags=re.S)
 
 
 @pytest.fixture(scope="module")
@@ -115,65 +100,43 @@ def test_a_students_check_gives_points_and_says_why_not(students):
     assert status == 2 and "there is no file" in lines[-1]
 
 
-def test_a_course_without_a_release_says_how_to_make_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match="make course"):
-        bundle.write(tmp_path, tmp_path / "students")
-
-
 # what comes back
 
 
-def submit(folder: Path, student: str, name: str, data: bytes | str) -> None:
+def submit(folder: Path, student: str, name: str, text: str, encoding: str = "utf-8") -> None:
     path = folder / "submitted" / student / "a2_alignment" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    path.write_text(text, encoding=encoding)
 
 
 def test_names_of_browsers_and_nested_folders_are_accepted_and_bad_files_are_named(tmp_path):
-    submit(tmp_path, "ada", "a2_alignment (1).ipynb", notebook("x = 1"))
-    submit(tmp_path, "ben", "work/a2_alignment.ipynb", notebook("x = 2"))
-    submit(tmp_path, "cem", "a2_alignment.ipynb", b'{"cells": "caf\xe9"}')
+    complete = nbformat.writes(course.notebook(course.read(ASSIGNMENTS / "a2_alignment")))
+    without_tests = nbformat.writes(nbformat.v4.new_notebook())
+    submit(tmp_path, "ada", "a2_alignment (1).ipynb", complete)
+    submit(tmp_path, "ben", "work/a2_alignment.ipynb", complete)
+    submit(tmp_path, "cem", "a2_alignment.ipynb", '{"cells": "café"}', "latin-1")
     submit(tmp_path, "dora", "a2_alignment.ipynb", "{")
     submit(tmp_path, "emil", "answers.docx", "no notebook")
-    submit(tmp_path, "fay", "a2_alignment.ipynb", notebook("x = 1", tests=False))
-    submit(tmp_path, "lea", "a2_alignment.ipynb", "[" * 100_000)
-    submit(tmp_path, "max", "a2_alignment.ipynb", " " * (17 << 20))
-    (tmp_path / "nobodys.ipynb").write_text("{}")
-    submit(tmp_path, "nat", "other/a2_alignment.ipynb", notebook("x = 4"))
-    if os.name != "nt":  # where links need a right of their own
-        (tmp_path / "submitted" / "nat" / "a2_alignment" / "a2_alignment.ipynb").symlink_to(
-            tmp_path / "nobodys.ipynb"
-        )
+    submit(tmp_path, "fay", "a2_alignment.ipynb", without_tests)
     problems = report.tidy(tmp_path, "a2_alignment")
     rules = {
         "cem": "UTF-8", "dora": "not a notebook", "emil": "answers.docx", "fay": "none of its tests",
-        "lea": "not a notebook", "max": "16 megabytes",
     }
     assert problems.keys() == rules.keys()
     for student, rule in rules.items():
         assert rule in problems[student]
-    accepted = {}
-    for path in (tmp_path / "submitted").glob("*/*/a2_alignment.ipynb"):
-        accepted[path.parent.parent.name] = path.read_text()[:99]
-    assert accepted.keys() == {"ada", "ben", "nat"} and "x = 4" in accepted["nat"]
-    assert (tmp_path / "nobodys.ipynb").read_text() == "{}"
+    accepted = {path.parts[-3] for path in tmp_path.glob("submitted/*/*/a2_alignment.ipynb")}
+    assert accepted == {"ada", "ben"}
     assert (tmp_path / "unreadable" / "cem" / "a2_alignment" / "a2_alignment.ipynb").exists()
 
 
 def test_the_table_of_grades_has_both_platforms_columns_late_days_and_what_went_wrong(tmp_path):
     for student, points in (("101", 45), ("102", 50)):
-        package.save(
-            {
-                f"{student}.json": json.dumps(
-                    {"student": student, "points": points, "of": 50, "seams": {}}
-                )
-            },
-            tmp_path / "package" / "graded",
-        )
-        package.save(
-            {"timestamp.txt": "2026-12-02 00:30:00+00:00"},
-            tmp_path / "package" / "submitted" / student,
-        )
+        graded = {"student": student, "points": points, "of": 50, "seams": {}}
+        at = tmp_path / "package"
+        package.save({f"{student}.json": json.dumps(graded)}, at / "graded")
+        stamp = {"timestamp.txt": "2026-12-02 00:30:00+00:00"}
+        package.save(stamp, at / "submitted" / student)
     (tmp_path / "deadlines.csv").write_text("assignment,due\npackage,2026-11-30 23:59\n")
     (tmp_path / "roster.csv").write_text(
         'Student,ID,SIS Login ID,Section\n"Lovelace, Ada",101,ada,A\n"Nobody, Ned",103,ned,A\n'
@@ -189,16 +152,6 @@ def test_the_table_of_grades_has_both_platforms_columns_late_days_and_what_went_
     assert (ada["package"], ada["Total"], ada["Late days"], ada["ID"]) == ("45", "45", "2", "101")
     assert rows["102"]["Notes"] == "a2_alignment: not a notebook"
     assert rows["Points Possible"]["package"] == "50"
-
-
-def parts_of(html: str) -> list[tuple[str, str, str]]:
-    """(tag, attribute, value) of a page; an attribute or two of a tag that has none are empty."""
-    tags = bs4.BeautifulSoup(html, "html.parser").find_all(True)
-    parts = []
-    for tag in tags:
-        for name, value in (tag.attrs or {"": ""}).items():
-            parts.append((tag.name, name, str(value)))
-    return parts
 
 
 @pytest.mark.parametrize("where", ["in the notebook", "on the page"])
@@ -227,30 +180,14 @@ def test_of_a_written_answer_nothing_runs_or_loads_and_what_is_honest_stays(wher
 
     for name, source in HOSTILE.items():
         assert source not in written
-        for tag, attribute, value in parts_of(page(source)):
-            assert tag in {"p", "a", "img"} and attribute in {"", "href", "src", "alt"}, (
-                name, tag, attribute,
-            )
-            assert tag != "a" or not value or value.startswith("http"), (name, value)
-            assert attribute != "src" or ":" not in value, (name, value)
-    assert {tag for tag, *_ in parts_of(page(HONEST))} >= {
-        "strong", "code", "table", "th", "td", "pre", "img",
-    }
-    assert "a&lt;" in page(HONEST) and ("img", "alt", "dot") in parts_of(page(HONEST))
-    for link in ("[a](#there)", "[a](figures/a.png)", "![](figures/a.png)"):
-        assert "<a href=" in page(link) or '<img src="figures/a.png"' in page(link), link
-
-
-@pytest.mark.parametrize(
-    "stamp, days",
-    [
-        ("2026-11-30 23:59:00 UTC", 0),
-        ("2026-12-02 01:00:00 UTC", 2),
-        ("2026-11-01 00:00:00", 0),
-    ],
-)
-def test_late_days_are_days_begun(stamp, days):
-    assert report.late_days(stamp, "2026-11-30 23:59") == days
+        for tag in bs4.BeautifulSoup(page(source), "html.parser").find_all(True):
+            assert tag.name in {"p", "a", "img"}, name
+            assert tag.attrs.keys() <= {"href", "src", "alt"}, name
+            assert tag.get("href", "http").startswith("http"), name
+            assert ":" not in tag.get("src", ""), name
+    tags = {tag.name for tag in bs4.BeautifulSoup(page(HONEST), "html.parser").find_all(True)}
+    assert tags >= {"strong", "code", "table", "th", "td", "pre", "img"}
+    assert "a&lt;" in page(HONEST)
 
 
 def test_a_copy_with_other_names_and_comments_leads_the_similarity_report():
@@ -269,16 +206,3 @@ def test_a_copy_with_other_names_and_comments_leads_the_similarity_report():
     assert pairs[0][:2] == ("ada", "ben") and pairs[0][2] > 0.9
     for _, _, share, _ in pairs[1:]:
         assert share < 0.6
-
-
-@pytest.mark.parametrize(
-    "path, student, name",
-    [
-        ("/c/lovelaceada_101_7345_a2_alignment-1.ipynb", "101", "a2_alignment"),
-        ("/c/Ada Lovelace_101_assignsubmission_file_/a2_alignment.ipynb", "101", "a2_alignment"),
-    ],
-)
-def test_zip_collect_knows_the_file_names_of_canvas_and_moodle(path, student, name):
-    lines = re.findall(r'r"(.*)"', course.CONFIG[course.CONFIG.index("named_regexp") :])
-    match = re.match("".join(lines), path)
-    assert (match["student_id"], match["file_id"]) == (student, name)

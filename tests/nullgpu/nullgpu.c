@@ -126,50 +126,9 @@ const char *cudaGetErrorString(int error) { return "an error of the null GPU"; }
 const char *cudaGetErrorName(int error) { return "an error of the null GPU"; }
 
 // ----------------------------------------------------------------------------------------- kernels
-struct kernel {
-    const void *stub;           // the host function that stands for the kernel
-    const char *name;
-    long launches;
-};
-static struct kernel *kernels;
-static int kernel_count, sorted_count;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-static int compare_kernels(const void *a, const void *b) {
-    const char *left = ((const struct kernel *)a)->stub;
-    const char *right = ((const struct kernel *)b)->stub;
-    return (left > right) - (left < right);
-}
-
-// torch registers its kernels, over a hundred thousand, when it is loaded
-void __cudaRegisterFunction(void **module, const char *stub, char *device_function,
-                            const char *name) {
-    if (kernel_count % 4096 == 0)
-        kernels = realloc(kernels, (kernel_count + 4096) * sizeof *kernels);
-    kernels[kernel_count++] = (struct kernel){stub, name, 0};
-}
-
-static void launch(const void *stub) {
+static void launch(void) {
     memory_is_known = 0;
-    if (capturing) return;
-    nullgpu_counts.kernels++;
-    pthread_mutex_lock(&lock);
-    if (sorted_count < kernel_count) {
-        qsort(kernels, kernel_count, sizeof *kernels, compare_kernels);
-        sorted_count = kernel_count;
-    }
-    struct kernel key = {stub};
-    struct kernel *kernel = bsearch(&key, kernels, sorted_count, sizeof key, compare_kernels);
-    if (kernel) kernel->launches++;
-    pthread_mutex_unlock(&lock);
-}
-
-// the i-th kernel's name, and how often it was launched since it was last asked; NULL at the end
-const char *nullgpu_kernel(int i, long *launches) {
-    if (i >= kernel_count) return NULL;
-    *launches = kernels[i].launches;
-    kernels[i].launches = 0;
-    return kernels[i].name;
+    if (!capturing) nullgpu_counts.kernels++;
 }
 
 void **__cudaRegisterFatBinary(void *binary) {
@@ -189,15 +148,15 @@ int __cudaGetKernel(const void **kernel, const void *stub) {
     return 0;
 }
 int __cudaLaunchKernel(const void *stub) {
-    launch(stub);
+    launch();
     return 0;
 }
 int cudaLaunchKernel(const void *stub) {
-    launch(stub);
+    launch();
     return 0;
 }
 int cudaLaunchKernelExC(const void *how, const void *stub) {
-    launch(stub);
+    launch();
     return 0;
 }
 int cudaFuncGetAttributes(struct cudaFuncAttributes *attributes) {
@@ -221,6 +180,7 @@ struct range {
 static struct range gpu = {.size = 4 * TERABYTE}, pinned = {.size = TERABYTE / 4};
 static unsigned pages_of[4 * TERABYTE / PAGE];   // of the allocation that begins at a page
 static size_t allocated;        // now, on the GPU
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void *take(struct range *range, size_t bytes) {
     if (!range->start) {

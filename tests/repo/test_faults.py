@@ -1,6 +1,5 @@
 """Fault injection: a full disk, damaged files, hostile records; in this process, with torch."""
 
-import io
 import json
 import os
 import re
@@ -8,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ from full_disk import files_end_at
 from minalbef import load
 from minalbef.data import data_folder
 from minalbef.system import checkpoint
-from minalbef.system.tokenizer import Tokenizer
 from miniature_sets import img2dataset, photo
 from processes import ENVIRONMENT, ROOT, SMALL, Refused, command, family, wait
 
@@ -52,16 +49,7 @@ def trained(tmp_path_factory):
     return run
 
 
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    """A prepared set of 13 images in two tars."""
-    folder = tmp_path_factory.mktemp("photographs")
-    img2dataset(folder / "in", 5, 8)
-    command("prepare", "shards", "--from", folder / "in", "--out", folder / "out")
-    return folder / "out" / "shards"
-
-
-@pytest.mark.parametrize("size", [0, 300_000, 700_000])
+@pytest.mark.parametrize("size", [0, 700_000])
 def test_a_full_disk_ends_a_run_in_a_sentence_and_space_lets_it_go_on(tmp_path, trained, size):
     """The largest size is enough for the warm start, and not for state.pt."""
     run = tmp_path / "run"
@@ -72,138 +60,74 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_space_lets_it_go_on(tmp_path, 
     assert weights(run) == weights(trained)
 
 
-IN_TWO = ["demo", "--processes", "2", "--size", "0.01"]
-KILLS = {  # the command, and a text in the environment of the process to kill
-    "a training process": (IN_TWO, "\0RANK=1\0"),
-    "the first training process": (IN_TWO, "\0RANK=0\0"),
-    "a loader's worker": (["pretrain", "--workers", "2"], ""),
-}
-# torch learns a worker's signal by its handler of SIGCHLD or, where its queue runs dry first, not at all
-BY_SIGNAL = "was killed by SIGKILL, perhaps for want of memory"
-LINE = (
-    rf"minalbef: (training process [01] \(pid {{pid}}\) {BY_SIGNAL}"
-    rf"|a loader's worker \(pid {{pid}}\) ({BY_SIGNAL}|ended unexpectedly))"
-    "; the same command goes on from the last checkpoint"
-)
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-@pytest.mark.parametrize("which", KILLS)
-def test_a_process_that_is_killed_is_named_in_one_line_and_the_last_checkpoint_stands(
-    tmp_path, which
-):
-    (name, *flags), mark = KILLS[which]
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_a_loaders_worker_that_is_killed_is_named_and_the_last_checkpoint_stands(tmp_path):
+    """Its signal is known by a handler of SIGCHLD, or not, where torch's queue runs dry first."""
     run = tmp_path / "run"
-    program = [sys.executable, "-m", "minalbef", name, *SMALL, "epoch=64000"]
-    words = [*program, "--run", str(run), *flags, "--quiet"]
+    words = [sys.executable, "-m", "minalbef", "pretrain", "--workers", "2", *SMALL, "epoch=64000"]
     with (tmp_path / "errors").open("w") as errors:
         process = subprocess.Popen(
-            words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors, env=ENVIRONMENT
+            [*words, "--run", str(run), "--quiet"], cwd=ROOT, stdout=subprocess.DEVNULL,
+            stderr=errors, env=ENVIRONMENT,
         )
         try:
             wait(process, lambda: (run / "state.pt").exists(), 600)
-            for pid in family(process.pid)[1:]:
-                if mark in Path(f"/proc/{pid}/environ").read_text(encoding="utf-8"):
-                    break
-            os.kill(pid, signal.SIGKILL)
-            assert process.wait(120) in (1, 137)
+            worker = family(process.pid)[-1]
+            os.kill(worker, signal.SIGKILL)
+            assert process.wait(120) == 1
         finally:
             process.kill()
     text = (tmp_path / "errors").read_text(encoding="utf-8").strip()
-    assert re.fullmatch(LINE.format(pid=pid), text), text
+    how = "(was killed by SIGKILL, perhaps for want of memory|ended unexpectedly)"
+    way_out = "the same command goes on from the last checkpoint"
+    line = rf"minalbef: a loader's worker \(pid {worker}\) {how}; {way_out}"
+    assert re.fullmatch(line, text), text
     checkpoint.read_state(run / "state.pt")
 
 
 # damaged files
 
-
-def flip_bit(data: bytes, place: float) -> bytes:
-    i = int(place * (len(data) - 1))
-    return data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :]
-
-
-def members(data: bytes) -> dict[str, bytes]:
-    """What a zip file holds, by name; their checksums are compared."""
-    with zipfile.ZipFile(io.BytesIO(data)) as file:
-        return {name: file.read(name) for name in file.namelist()}
-
-
 DAMAGE = {
     "empty": lambda data: b"",
     "cut": lambda data: data[: len(data) // 2],
-    "its last byte is missing": lambda data: data[:-1],
     "other bytes before it": lambda data: b"\x80\x04" + data,
     "a list": lambda data: b"[]",
     "zeros": lambda data: bytes(len(data)),
-    "a bit at 90%": lambda data: flip_bit(data, 0.9),
 }
-HARMLESS = {"its last byte is missing", "a bit at 90%"}
 
 
-def refused_damage(path: Path, folder: Path, call) -> set[str]:
-    """The kinds of damage to a file that `call` refuses, naming its folder and the way out."""
+def refuse_damage(path: Path, folder: Path, call) -> None:
+    """`call` refuses a file that is damaged in any way, and names its folder and the way out."""
     sound = path.read_bytes()
-    refused = set()
-    for kind, damage in DAMAGE.items():
+    for damage in DAMAGE.values():
         path.write_bytes(damage(sound))
-        try:
+        with pytest.raises((Refused, ValueError), match=f"(?s){folder}.*;"):
             call()
-        except (Refused, ValueError) as error:
-            refused.add(kind)
-            text = str(error)
-            assert str(folder) in text and ";" in text, f"{kind}: no file or no way out: {text}"
-            assert len(text) < 1_000 and "weights_only" not in text, text
         path.write_bytes(sound)  # a run that goes on writes it anew
-    return refused
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_damaged_file_of_a_run_that_is_loaded_is_named_with_the_way_out(tmp_path, name):
     run = shutil.copytree(data_folder() / "tiny", tmp_path / "run")
-    refused = refused_damage(run / name, run, lambda: load(run))
-    assert DAMAGE.keys() - refused <= HARMLESS
+    refuse_damage(run / name, run, lambda: load(run))
 
 
-TRAINING = (
-    "state.pt", "metrics.csv", "start/config.json", "start/tokenizer.json",
-    "start/model.safetensors",
-)
-
-
-@pytest.mark.parametrize("name", TRAINING)
+@pytest.mark.parametrize("name", ["state.pt", "metrics.csv", "start/model.safetensors"])
 def test_a_damaged_file_of_a_run_that_goes_on_is_named_with_the_way_out(tmp_path, trained, name):
     run = shutil.copytree(trained, tmp_path / "run")
-    sound = (run / name).read_bytes()
-    passed = DAMAGE.keys() - refused_damage(run / name, run, lambda: train(run))
-    assert passed <= HARMLESS
-    if name == "state.pt":  # a zip, whose members' padding holds nothing
-        for kind in passed:
-            assert members(DAMAGE[kind](sound)) == members(sound), kind
+    refuse_damage(run / name, run, lambda: train(run))
 
 
 @pytest.mark.parametrize("pattern", ["about.json", "train*.npy", "train*.jsonl"])
-def test_a_damaged_file_of_a_prepared_set_is_named_with_the_way_out(tmp_path, photographs, pattern):
-    data = shutil.copytree(photographs, tmp_path / "set")
-    runs = iter(range(100))
-
-    def train_anew() -> None:
-        train_on(data, tmp_path / f"run{next(runs)}")
-
-    refused = refused_damage(next(data.glob(pattern)), data, train_anew)
-    assert DAMAGE.keys() - refused <= HARMLESS
-
-
-def set_step(run: Path) -> None:
-    state = torch.load(run / "state.pt", weights_only=True)
-    torch.save(state | {"step": -5}, run / "state.pt")
+def test_a_damaged_file_of_a_prepared_set_is_named_with_the_way_out(tmp_path, pattern):
+    img2dataset(tmp_path / "in", 5, 8)
+    command("prepare", "shards", "--from", tmp_path / "in", "--out", tmp_path / "out")
+    data = tmp_path / "out" / "shards"
+    refuse_damage(next(data.glob(pattern)), data, lambda: train_on(data, tmp_path / "run"))
 
 
 def remove_state(run: Path) -> None:
     (run / "state.pt").unlink()
-
-
-def take_other_tokenizer(run: Path) -> None:
-    Tokenizer.train(["zebras quiz"], 400).save(run / "tokenizer.json")
 
 
 def take_other_origin(run: Path) -> None:
@@ -213,58 +137,28 @@ def take_other_origin(run: Path) -> None:
 
 
 PARTS = [
-    (set_step, train, "state.pt cannot be read .step -5 is not one of its 8"),
-    (remove_state, train, "holds a trained model .* without the state of its training"),
-    (take_other_origin, train, "began from something else .tokenizer: of other captions there"),
-    (take_other_tokenizer, load, "was trained with other settings .*tokenizer: "),
+    (remove_state, "holds a trained model .* without the state of its training"),
+    (take_other_origin, "began from something else .tokenizer: of other captions there"),
 ]
 
 
-@pytest.mark.parametrize("spoil, call, refusal", PARTS)
-def test_a_run_whose_parts_do_not_belong_together_is_refused(
-    tmp_path, trained, spoil, call, refusal
-):
+@pytest.mark.parametrize("spoil, refusal", PARTS)
+def test_a_run_whose_parts_do_not_belong_together_is_refused(tmp_path, trained, spoil, refusal):
     run = shutil.copytree(trained, tmp_path / "run")
     spoil(run)
     before = weights(run)
-    with pytest.raises((Refused, ValueError), match=f"{run}.*{refusal}"):
-        call(run)
+    with pytest.raises(Refused, match=f"{run}.*{refusal}"):
+        train(run)
     assert weights(run) == before
-
-
-def test_a_set_that_was_prepared_again_is_not_trained_on_by_the_run_of_the_old_one(tmp_path):
-    """With a vocabulary of capped size, a corrected caption changes word ids and no setting."""
-    source = tmp_path / "in"
-    source.mkdir()
-    for i in range(40):
-        (source / f"{i}.jpg").write_bytes(photo(i))
-        (source / f"{i}.txt").write_text(f"a red apple number {i} beside a green pear")
-    run = tmp_path / "run"
-    data = tmp_path / "prepared" / "pairs"
-    prepare = ["prepare", "pairs", "--from", source, "--out", tmp_path / "prepared"]
-    command(*prepare)
-    train_on(data, run)
-    before = {path.name: path.read_bytes() for path in run.glob("*.*")}
-    (source / "3.txt").write_text("zebras quiz a box of jam")
-    command(*prepare)
-    with pytest.raises(Refused, match=f"{run} .*began from something else "):
-        train_on(data, run)
-    assert {path.name: path.read_bytes() for path in run.glob("*.*")} == before
 
 
 # what strangers' records hold, that training must never see
 
-BAD_CAPTIONS = [
-    "", "  ", "?!", "\x00", "\u200b", "\u0301\u0302", "a \ud800 cat", None, 7, [], {"a": "cat"},
-    [["a cat"]],
+BAD_CAPTIONS = ["", "?!", "\x00", "\u0301\u0302", "a \ud800 cat", None, 7, {"a": "cat"}, [["a cat"]]]
+GOOD_CAPTIONS = [
+    "a \x00 cat", "a\u200bcat", "a cat " * 10_000, "c" * 1_000_000, "[MASK] [PAD] a cat", "$a^{cat",
+    "a cat", "two dogs", "a red apple",
 ]
-ODD_CAPTIONS = [
-    "a \x00 cat", "a\u200bcat", "a cat " * 10_000, "c" * 1_000_000, "\u202ea cat",
-    "[MASK] [PAD] a cat", "$a^{cat", "<b>&cat",
-]
-
-
-BOTH = ["--look", "--most-bad", "0.9"]
 
 
 def bad_images(folder: Path) -> dict[str, bytes]:
@@ -277,12 +171,9 @@ def bad_images(folder: Path) -> dict[str, bytes]:
     )
     return {
         "program": program.encode(),
-        "empty": b"",
         "text": b"a cat",
         "cut": small[: len(small) // 2],
-        "zeros": bytes(1000),
         "bomb": bomb[:16] + (60_000).to_bytes(4, "big") * 2 + bomb[24:],
-        "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     }
 
 
@@ -293,15 +184,15 @@ def test_hostile_captions_and_images_are_counted_and_the_rest_is_trained_on(tmp_
     for name, data in bad_images(tmp_path).items():
         (source / "train2014" / f"{name}.jpg").write_bytes(data)
         entries.append({"image": f"train2014/{name}.jpg", "caption": "a dog"})
-    good = [*ODD_CAPTIONS, "a cat", "two dogs", "a red apple", "a lemon"]
-    for i, caption in enumerate([*BAD_CAPTIONS, *good]):
+    for i, caption in enumerate([*BAD_CAPTIONS, *GOOD_CAPTIONS]):
         (source / "train2014" / f"{i}.jpg").write_bytes(photo(i))
         entries.append({"image": f"train2014/{i}.jpg", "caption": caption})
     (source / "coco_train.json").write_text(json.dumps(entries))
     out = tmp_path / "out"
-    account = command("prepare", "coco", "--from", source, "--out", out, *BOTH)
+    look = ["--look", "--most-bad", "0.9"]
+    account = command("prepare", "coco", "--from", source, "--out", out, *look)
     faults = (out / "coco" / "train.faults.txt").read_text()
-    assert f"{len(good)} records" in account
-    assert len(faults.splitlines()) == len(entries) - len(good), faults
+    assert f"{len(GOOD_CAPTIONS)} records" in account
+    assert len(faults.splitlines()) == len(entries) - len(GOOD_CAPTIONS), faults
     train_on(out / "coco", tmp_path / "run")
     assert not (tmp_path / "ran").exists(), "an image was run as a program"

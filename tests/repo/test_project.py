@@ -7,34 +7,26 @@ from pathlib import Path
 
 import pytest
 
-import minalbef
-
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "minalbef"
 MODULES = {}
 for _path in sorted(PACKAGE.rglob("*.py")):
     MODULES[".".join(_path.relative_to(PACKAGE).with_suffix("").parts)] = _path
 
-# Imports run down only: a room may import those before it. Within the core, files run from the smallest part up.
+# imports run down only: a room may import those before it
 ROOMS = ("core", "fast", "train", "evaluation", "tasks", "weights", "top", "scenes", "datasets",
          "viz", "recipes", "bench", "cli")
-CORE = """
-system.__init__ system.limits config system.settings presets fast.gelu system.modes system.distributed
-system.interrupt system.writing system.tokenizer layers vision system.images data system.checkpoint
-masking losses ema system.training feature_queue text system.encoders fusion albef pretrain system.metrics
-""".split()
-TOP = ("__init__", "__main__")
-LIBRARY = ROOMS[:ROOMS.index("top")]
+WITHOUT_THE_WORLD = (*ROOMS[:ROOMS.index("scenes")], "datasets")
 
 
 def room(module: str) -> str:
-    """The room that a module stands in; files at the package's top are core, the loop, or TOP."""
-    if module in CORE:
+    """The room that a module stands in; files at the package's top are core, but for the loop."""
+    first = module.partition(".")[0]
+    if first == "system" or module == "fast.gelu":
         return "core"
-    first, _, rest = module.partition(".")
-    if rest or first in ROOMS:
+    if first in ROOMS:
         return first
-    return "top" if first in (*TOP, "") else "core"
+    return "top" if first in ("__init__", "__main__", "") else "core"
 
 
 def imports(path: Path) -> set[str]:
@@ -44,7 +36,6 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path.name} imports relatively: write the whole name"
             for alias in node.names:
                 full_name = f"{node.module}.{alias.name}"
                 is_module = full_name.removeprefix("minalbef.") in MODULES
@@ -55,27 +46,15 @@ def imports(path: Path) -> set[str]:
 
 def test_rooms_import_only_what_stands_before_them():
     for module, path in MODULES.items():
+        here = room(module)
+        if here in WITHOUT_THE_WORLD:
+            assert "emojiscenes" not in path.read_text(encoding="utf-8"), module
         if module == "__main__":
             continue                             # `python -m minalbef` has to be called so
         for name in imports(path):
-            here = room(module)
             there = room(name)
             assert ROOMS.index(there) <= ROOMS.index(here), f"{module} may not import {name}"
             assert {here, there} != {"scenes", "datasets"}, f"{module} may not import {name}"
-
-
-def test_the_library_does_not_know_the_embedded_world():
-    for module, path in MODULES.items():
-        if room(module) in (*LIBRARY, "top", "datasets"):
-            assert "emojiscenes" not in path.read_text(encoding="utf-8"), module
-
-
-def test_the_core_runs_from_the_smallest_part_up():
-    for module, path in MODULES.items():
-        if room(module) == "core":
-            assert module in CORE, f"{path.name} has no place in CORE: give it one, or a room"
-            for name in imports(path):
-                assert CORE.index(name) < CORE.index(module), f"{module} may not import {name}"
 
 
 def loaded_by(code: str) -> set[str]:
@@ -94,18 +73,6 @@ def test_importing_minalbef_loads_what_is_used_and_the_library_alone():
     rooms = {name.split(".")[1] for name in modules if name.startswith("minalbef.")}
     assert "tasks" in rooms
     assert not rooms & {"scenes", "datasets", "recipes", "viz", "bench", "cli"}
-
-
-def test_rooms_that_are_not_loaded_come_when_they_are_named():
-    assert minalbef.scenes.__name__ == "minalbef.scenes"
-    assert set(dir(minalbef)) == set(minalbef.__all__)
-    for name in minalbef.__all__:
-        assert hasattr(minalbef, name)
-    for wrong, right in (("scene", "scenes"), ("laod", "load"), ("Recrod", "Record")):
-        with pytest.raises(AttributeError, match=f"has no '{wrong}' .did you mean '{right}'"):
-            getattr(minalbef, wrong)
-    with pytest.raises(AttributeError, match="minalbef has no 'xyzzy'; dir.minalbef. lists"):
-        minalbef.xyzzy
 
 
 BINARY = (".webp", ".png", ".npz", ".safetensors", ".zip")

@@ -1,10 +1,6 @@
 """README, docs/ and the reports: every command, line of Python, link, name and table is checked."""
 
-import contextlib
-import functools
-import io
 import json
-import pkgutil
 import re
 import shlex
 import subprocess
@@ -14,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import learn_table
-from minalbef.cli.main import main
+from commands import call
 
 ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / "notebooks" / "experiments" / "reports"
@@ -26,6 +22,7 @@ for _path in (
 LINKED = []
 for _pattern in ("*.md", "docs/*.md", "data/**/*.md", "notebooks/**/*.md"):
     LINKED += sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(_pattern))
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TESTED_ELSEWHERE = (
     "docs/extend.md", "docs/new_task.md", "docs/use.md",
 )  # their own tests run their Python
@@ -33,9 +30,6 @@ TESTED_ELSEWHERE = (
 
 def blocks(kind: str, text: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", text, re.S)
-
-
-# figures
 
 
 def test_the_readmes_figures_are_those_that_were_measured():
@@ -67,35 +61,8 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
         exec(compile(code, page, "exec"), names)
 
 
-@functools.cache
-def help_of_command(*words: str) -> str:
-    """What `minalbef WORDS --help` shows."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
-        patch.setattr(sys, "argv", ["minalbef", *words, "--help"])
-        with pytest.raises(SystemExit) as end:
-            main()
-    assert not end.value.code
-    return output.getvalue()
-
-
-def help_of_script(path: str) -> str:
-    """What `python PATH --help` shows."""
-    words = [sys.executable, path, "--help"]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-
-
-def clone(command: str, folder: Path) -> None:
-    """Run a page's `git clone`, of this checkout in place of the repository's address."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("no git checkout")
-    address = (ROOT / "docs" / "site" / "address.txt").read_text(encoding="utf-8").strip()
-    command = command.replace(address, shlex.quote(str(ROOT)))
-    subprocess.run(["bash", "-c", command], cwd=folder, check=True)
-    assert (folder / "minalbef" / "Makefile").exists()
-
-
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_a_command_of_a_page_runs(command, tmp_path, monkeypatch):
+def test_a_command_of_a_page_runs(command, tmp_path):
     """Or has the flags that its help shows: most take too long; other tests run them on less."""
     words = shlex.split(command)
     if words[0] == "torchrun":
@@ -103,34 +70,27 @@ def test_a_command_of_a_page_runs(command, tmp_path, monkeypatch):
     program = words[0]
     flags = [word for word in words if word.startswith("--")]
     if program == "git":
-        clone(command, tmp_path)
-    elif program == "source":  # where make puts the environment
-        folder, _, script = words[1].rpartition("/")
-        assert script == "activate"
-        assert f"\nBIN := {folder}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+        address = (ROOT / "docs" / "site" / "address.txt").read_text(encoding="utf-8").strip()
+        assert words[:3] == ["git", "clone", address]
+    elif program == "source":
+        assert f"\nBIN := {words[1].removesuffix('/activate')}\n" in MAKEFILE
     elif program == "make":
         subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, check=True)
     elif words[:2] == ["minalbef", "--tyro-print-completion"]:
-        print_script = [sys.executable, "-m", *words[:3]]
-        script = subprocess.run(print_script, capture_output=True, text=True, check=True)
-        subprocess.run(["bash", "-n"], input=script.stdout, text=True, check=True)
+        assert not call(*words[1:]).failed
     elif program == "minalbef" and words[1] == "search" and not {"--images", "--texts"} & {*flags}:
         (tmp_path / "data").symlink_to(ROOT / "data")
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", words)
-        main()
+        assert not call(*words[1:], folder=tmp_path).failed
     elif program == "minalbef":
         command_words = words[1:3] if words[1] == "bench" else words[1:2]
-        text = help_of_command(*command_words)
+        text = call(*command_words, "--help").text
         assert [flag for flag in flags if flag not in text] == []
     elif program == "python":  # a script of notebooks/experiments
-        text = help_of_script(words[1])
+        show_help = [sys.executable, words[1], "--help"]
+        text = subprocess.run(show_help, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert [flag for flag in flags if flag not in text] == []
     else:
         pytest.fail(f"a command that no test runs: {command}")
-
-
-# links and names
 
 
 def headings(text: str) -> set[str]:
@@ -152,14 +112,3 @@ def test_every_link_leads_somewhere(page):
         assert target.exists(), link
         if anchor:
             assert anchor in headings(target.read_text(encoding="utf-8")), link
-
-
-ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|cli"
-NAMES = set()
-for _text in PAGES.values():
-    NAMES |= set(re.findall(rf"`(?:minalbef\.)?((?:{ROOMS})(?:\.\w+)+)\b", _text))
-
-
-@pytest.mark.parametrize("name", sorted(NAMES))
-def test_what_a_page_names_exists(name):
-    pkgutil.resolve_name(f"minalbef.{name}")

@@ -3,18 +3,30 @@
 import ast
 import re
 import symtable
-import textwrap
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import nbformat
 
-import wrong_ways
-
 ROOT = Path(__file__).parents[2]
 CHAPTERS = {path.stem[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
-DRAWING = ("02", "05", "08")  # an answer moves torch's generator: cells below it draw other numbers
+NEEDS = {  # texts of the cells above a blank that run whole with it
+    "01": {
+        "paint_by_hand": ["def sprite("], "left_of": ["claim, chance ="],
+        "batch_by_hand": ["pool = ["], "is_minimal": ["claim, chance ="],
+    },
+    "09": {"itc_by_ids": ["folder = Path(run", "task = retrieval.Retrieval(config)"]},
+    "10": dict.fromkeys(("labels_by_hand", "EntailmentModel"), ["folder = Path(run"]),
+    "12": {"TwoPictures": ["folder = Path(run"]},
+    "16": dict.fromkeys(
+        ("clean_title", "hold_out", "choose_rate", "stop_early", "recall_at", "first_answers"),
+        ["def all_of("],
+    ),
+}
+# a blank of chapter 18 runs without the cell that adds this
+sys.path.append(str(ROOT / "notebooks" / "experiments" / "after"))
 
 
 @lru_cache
@@ -70,7 +82,7 @@ def prepare(chapter: str, name: str, source: str) -> dict:
     """The names that a blank's cell, filled as in `source`, needs from the cells above it."""
     cells = cells_of(chapter)[: blanks_of(chapter)[name]]
     above = [cell.source for cell in cells if cell.cell_type == "code"]
-    return needed_by(source, above, wrong_ways.NEEDS.get(chapter, {}).get(name, ()))
+    return needed_by(source, above, NEEDS.get(chapter, {}).get(name, ()))
 
 
 def needed_by(source: str, above: list[str], parts: Sequence[str] = ()) -> dict:
@@ -102,35 +114,22 @@ def run_once(source: str) -> dict:
     return names
 
 
-def fill(source: str, name: str, body: str) -> str:
-    """A blank's cell with `body` in place of that of the function, or of a class's blank method.
-
-    A body with a `def` or `class` of this name stands for the whole.
-    """
-    lines = source.splitlines()
-    (node,) = [node for node in ast.parse(source).body if getattr(node, "name", "") == name]
-    body = textwrap.dedent(body).strip()
-    if re.search(rf"^(def|class) {name}\b", body, re.M):
-        lines[node.lineno - 1 : node.end_lineno] = body.splitlines()
-        return "\n".join(lines)
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.FunctionDef) and "NotImplementedError" in ast.unparse(inner):
-            first = inner.body[0]
-            indented = textwrap.indent(body, " " * first.col_offset)
-            lines[first.lineno - 1 : inner.end_lineno] = indented.splitlines()
-            return "\n".join(lines)
-    raise ValueError(f"{name} has no blank")
-
-
-def answer_to(chapter: str, name: str) -> str:
-    """The answer that is folded below a blank."""
-    text = cells_of(chapter)[blanks_of(chapter)[name] + 1].source
-    return re.search(r"```python\n(.*?)```", text, re.S)[1]
+def filled(chapter: str, name: str) -> str:
+    """A blank's cell with the answer that is folded below it."""
+    cells = cells_of(chapter)
+    place = blanks_of(chapter)[name]
+    answer = re.search(r"```python\n(.*?)```", cells[place + 1].source, re.S)[1]
+    lines = cells[place].source.splitlines()
+    (node,) = [node for node in parse(cells[place].source) if getattr(node, "name", "") == name]
+    lines[node.lineno - 1 : node.end_lineno] = answer.splitlines()
+    return "\n".join(lines)
 
 
 def filled_cells(chapter: str) -> list[str]:
     """A chapter's code cells, the answers in their blanks."""
-    sources = [cell.source if cell.cell_type == "code" else "" for cell in cells_of(chapter)]
-    for name, place in blanks_of(chapter).items():
-        sources[place] = fill(sources[place], name, answer_to(chapter, name))
-    return [source for source in sources if source]
+    names = {place: name for name, place in blanks_of(chapter).items()}
+    sources = []
+    for place, cell in enumerate(cells_of(chapter)):
+        if cell.cell_type == "code":
+            sources.append(filled(chapter, names[place]) if place in names else cell.source)
+    return sources

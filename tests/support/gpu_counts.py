@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LIBRARY = ctypes.CDLL("libnullgpu.so")
-LIBRARY.nullgpu_kernel.restype = ctypes.c_char_p
 PACKAGE = Path(__file__).parents[2] / "minalbef"
 FIELDS = ("kernels", "triton", "products", "cudnn", "cudnn_plans", "graphs", "collectives",
           "to_gpu", "from_gpu", "within_gpu", "memsets",
@@ -23,18 +22,6 @@ class Counts(ctypes.Structure):
 
 COUNTS = Counts.in_dll(LIBRARY, "nullgpu_counts")
 ON_WAIT = ctypes.c_void_p.in_dll(LIBRARY, "nullgpu_on_wait")
-
-
-def kernels() -> Counter[str]:
-    """How often each kernel was launched, by its mangled name, since the last call."""
-    counter: Counter[str] = Counter()
-    launches = ctypes.c_long()
-    i = 0
-    while (name := LIBRARY.nullgpu_kernel(i, ctypes.byref(launches))) is not None:
-        if launches.value:
-            counter[name.decode()] += launches.value
-        i += 1
-    return counter
 
 
 def place() -> str:

@@ -5,14 +5,9 @@ RUNS = f"void(new/**/Image().src='{SEEN}NAME')"
 HOSTILE = {
     "script": f"<script>{RUNS}</script>",
     "onerror": f'<img src="x" onerror="{RUNS}">',
-    "onload": f'<svg onload="{RUNS}"></svg>',
     "frame": f'<iframe srcdoc="<script>{RUNS}</script>"></iframe>',
-    "details": f'<details open ontoggle="{RUNS}">x</details>',
     "link": f"[link](javascript:{RUNS})",
-    "entities": f"[link](java&#115;cript&colon;{RUNS})",
-    "files": f"[link](files/javascript:{RUNS})",  # nbconvert strips files/ at the end
     "anchor": f'<a href="javascript:{RUNS}">link</a>',
-    "reference": f"[link][it]\n\n[it]: javascript:{RUNS}",
     "image": f"![]({SEEN}NAME)",
 }  # which tells its owner when and from where it is read
 HONEST = """**Because** $a<b$ and `x < y`:
@@ -37,30 +32,10 @@ def hostile(notebook: dict) -> dict:
     for cell in notebook["cells"]:
         cell["metadata"]["trusted"] = True
         if cell["cell_type"] == "code":
-            outputs = {"text/html": HOSTILE["script"], "application/javascript": RUNS}
-            cell.update(
-                execution_count=1,
-                outputs=[
-                    {
-                        "output_type": "display_data",
-                        "metadata": {},
-                        "data": {kind: text.replace("NAME", kind)},
-                    }
-                    for kind, text in outputs.items()
-                ],
-            )
+            data = {"text/html": HOSTILE["script"], "application/javascript": RUNS}
+            output = {"output_type": "display_data", "metadata": {}, "data": data}
+            cell.update(execution_count=1, outputs=[output])
     notebook["metadata"]["widgets"] = {
-        "application/vnd.jupyter.widget-state+json": {
-            "state": {
-                "x": {
-                    "model_name": "HTMLModel",
-                    "model_module": "@jupyter-widgets/controls",
-                    "model_module_version": "2.0.0",
-                    "state": {"value": HOSTILE["onerror"]},
-                }
-            },
-            "version_major": 2,
-            "version_minor": 0,
-        }
+        "application/vnd.jupyter.widget-state+json": {"state": {"x": HOSTILE["onerror"]}}
     }
     return notebook

@@ -1,7 +1,6 @@
 """A run in processes of its own: start it, look at what it has done and saved, and kill it; used to inject faults."""
 
 import contextlib
-import io
 import os
 import signal
 import subprocess
@@ -9,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil  # comes with Jupyter's kernel
 import pytest
 import torch
 
 from checkout import python_path
-from minalbef.cli import main
+from commands import call
 from minalbef.recipes import pretrain
 
 ROOT = Path(__file__).parents[2]
@@ -27,8 +27,7 @@ SMALL = (
 LAUNCHERS = {
     1: [sys.executable],
     2: [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"],
-    "machines": ["bash", str(ROOT / "tests" / "support" / "two_machines.sh"), "--"],
-}  # a process on each
+}
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": python_path(ROOT),
@@ -52,7 +51,7 @@ __main__.main()
 """
 
 
-def start(run: Path, steps: int, processes: int | str, *changes: str) -> subprocess.Popen:
+def start(run: Path, steps: int, processes: int, *changes: str) -> subprocess.Popen:
     script = run.with_suffix(".py")
     script.write_text(NOTING, encoding="utf-8")
     words = [*LAUNCHERS[processes], str(script), "pretrain", *SMALL, *changes]
@@ -63,38 +62,25 @@ def start(run: Path, steps: int, processes: int | str, *changes: str) -> subproc
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that it started, by /proc: torchrun's workers are no part of its group."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
-        except OSError:  # it has just ended
-            continue
-        parents[int(path.parent.name)] = int(fields[1])
-    members = [pid]
-    for member in members:
-        members += [child for child, parent in parents.items() if parent == member]
-    return members
-
-
-def is_running(pid: int) -> bool:
-    """One that has ended, and waits to be fetched, has no command line."""
-    try:
-        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
-    except OSError:  # it ended while we looked
-        return False
+    """A process and all that it started: torchrun's workers are no part of its group."""
+    children = psutil.Process(pid).children(recursive=True)
+    return [pid, *(child.pid for child in children)]
 
 
 def running(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if is_running(pid)]
+    """Those that have not ended."""
+    alive = []
+    for pid in filter(psutil.pid_exists, pids):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                alive.append(pid)
+    return alive
 
 
 def kill(process: subprocess.Popen) -> None:
     for pid in family(process.pid):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
     process.wait()
 
 
@@ -107,9 +93,7 @@ def saved(run: Path) -> int:
 def done(run: Path) -> list[int]:
     """Steps that were done, of all lives one after the other."""
     path = run / "done.txt"
-    if not path.exists():
-        return []
-    return [int(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return list(map(int, path.read_text(encoding="utf-8").split())) if path.exists() else []
 
 
 def wait(process: subprocess.Popen, happened, seconds: float = 120) -> None:
@@ -120,7 +104,7 @@ def wait(process: subprocess.Popen, happened, seconds: float = 120) -> None:
         time.sleep(0.002)
 
 
-def finish(run: Path, steps: int, processes: int | str, *changes: str) -> dict:
+def finish(run: Path, steps: int, processes: int, *changes: str) -> dict:
     """A run's final state: weights, teacher, queue, the optimiser's state, the step; and its files of weights."""
     process = start(run, steps, processes, *changes)
     assert process.wait(600) == 0
@@ -140,18 +124,11 @@ class Refused(Exception):
 
 
 def command(*words: str | Path) -> str:
-    """Run a command of minalbef's: -> what it printed. Raises Refused with what it says when it ends with 2."""
-    errors = io.StringIO()
-    output = io.StringIO()
+    """Run a command of minalbef's: -> what it printed. Raises Refused with what it says when it fails."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrain, "CAPTIONS", CAPTIONS)
-        patch.setattr(sys, "argv", ["minalbef", *map(str, words)])
-        try:
-            with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
-                main.main()
-        except SystemExit as end:
-            if end.code:
-                assert end.code in (1, 2), errors.getvalue()
-                assert errors.getvalue().startswith("minalbef: ")
-                raise Refused(errors.getvalue()) from end
-    return output.getvalue()
+        outcome = call(*words)
+    if outcome.failed:
+        assert "minalbef: " in outcome.text, outcome.text
+        raise Refused(outcome.text)
+    return outcome.text

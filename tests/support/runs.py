@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from commands import Outcome
 from minalbef.system import checkpoint
 
 
@@ -61,14 +60,6 @@ def photographs(folder: Path, count: int = 3) -> Path:
         pixels = np.random.default_rng(i).integers(0, 256, (20, 24, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.png")
     return folder
-
-
-def outcome_of(call: Callable[[], object]) -> Outcome:
-    """A call from Python, as if it were a command; ValueError is what a user sees as exit status 2."""
-    try:
-        return Outcome(0, str(call()))
-    except ValueError as error:
-        return Outcome(2, str(error))
 
 
 @contextmanager
