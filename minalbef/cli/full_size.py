@@ -37,7 +37,7 @@ def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "m
 
 def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
             images: tuple[Path, ...] = (), without: tuple[Path, ...] = (), look: bool = False,
-            most_bad: float = 0.5, share: float = 1.0, image_column: str = "",
+            most_bad: float = 0.5, data_fraction: float = 1.0, image_column: str = "",
             caption_column: str = "", group_column: str = "") -> None:
     """Check a public set, or your own, and write its records for training.
 
@@ -52,7 +52,7 @@ def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
         without: prepared splits whose images are left out of training, such as prepared/coco/test
         look: open every image, too, which takes long
         most_bad: share of bad entries above which nothing is written
-        share: of the training images, for a trial; 0.01 is part of 0.1
+        data_fraction: of the training images, for a trial; 0.01 is part of 0.1
         image_column: of your own table, the column of the images' files, if it isn't recognised
         caption_column: likewise, the column of captions
         group_column: a column of your own table; rows with the same value stay in one split
@@ -60,5 +60,5 @@ def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
     from minalbef.datasets.prepare import prepare as write
     from minalbef.datasets.tables import Columns
     columns = Columns(image_column, caption_column, group=group_column)
-    account = write(name, source, out, images, without, look, most_bad, share, columns)
+    account = write(name, source, out, images, without, look, most_bad, data_fraction, columns)
     print("\n".join(map(printable, account.split("\n"))))

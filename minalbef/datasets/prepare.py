@@ -104,7 +104,7 @@ class Job:
     command: str
     look: bool
     most_bad: float
-    share: float
+    data_fraction: float
     answers: list[str] = field(default_factory=list)
 
     @property
@@ -121,7 +121,7 @@ class Job:
 
 def prepare(name: str, source: str | Path | None = None, out: str | Path = "prepared",
             images: Sequence[str | Path] = (), without: Sequence[str | Path] = (),
-            look: bool = False, most_bad: float = MOST_BAD, share: float = 1.0,
+            look: bool = False, most_bad: float = MOST_BAD, data_fraction: float = 1.0,
             columns: Columns = Columns()) -> str:
     """Check the files of a set in `source` and write it to out/name, for `store.Records`.
 
@@ -134,16 +134,16 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     without: prepared splits, such as out/coco/test, whose images must not be trained on
     look: also open every image
     most_bad: with a larger share of bad entries, nothing is written
-    share: of the training images, see readers.in_share; validation and test stay whole
+    data_fraction: of the training images, see readers.in_share; validation and test stay whole
     columns: of the table of your own pairs, if their names aren't known ones, and a column by whose
         values rows stay in one split
     -> an account, to print
     Raises ValueError for an unknown set, for a file that is missing or broken, for too many bad
     entries, and while another process prepares the same set.
     """
-    check_range(f"share={share}", share, *RANGES["data_fraction"])
+    check_range(f"data_fraction={data_fraction}", data_fraction, *RANGES["data_fraction"])
     folder = Path(out) / name
-    command = command_of(name, source, out, images, without, columns, look, most_bad, share)
+    command = command_of(name, source, out, images, without, columns, look, most_bad, data_fraction)
     if name == "clipart":
         source = clipart.unpack(Path(source) if source else None, folder / "images")
     if source is None:
@@ -174,7 +174,7 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     for split in without:
         avoid.update(photos_in(Path(split)).flatten().tolist())
     job = Job(name, Path(source), inputs, roots, common_folder(roots), own, aliases, avoid, command,
-              look, most_bad, share)
+              look, most_bad, data_fraction)
     if name == "vqa":
         account += list_answers(job, files)
     log_samples(job)
@@ -201,7 +201,7 @@ def check_arguments(name: str, source: str, images: Sequence[str | Path], column
 
 def command_of(name: str, source: str | Path | None, out: str | Path,
                images: Sequence[str | Path], without: Sequence[str | Path], columns: Columns,
-               look: bool, most_bad: float, share: float) -> str:
+               look: bool, most_bad: float, data_fraction: float) -> str:
     """The command that prepares a set again, in any folder."""
     words: list[str | Path] = ["prepare", name, "--out", Path(out).resolve()]
     if source:
@@ -217,8 +217,8 @@ def command_of(name: str, source: str | Path | None, out: str | Path,
         words.append("--look")
     if most_bad != MOST_BAD:
         words += ["--most-bad", f"{most_bad:g}"]
-    if share < 1:
-        words += ["--share", f"{share:g}"]
+    if data_fraction < 1:
+        words += ["--data-fraction", f"{data_fraction:g}"]
     return shlex.join(map(str, words))
 
 
@@ -406,7 +406,7 @@ def switch(job: Job, folder: Path, temporary: Path, splits: dict[str, dict[str, 
 def usable_records(job: Job, split: str, tally: Tally) -> Iterator[Seen]:
     """A split's records that may be used: their images are images, and none is to be avoided."""
     avoid = job.avoid if split == "train" or len(job.inputs) == 1 else set()
-    share = job.share if split == "train" else 1.0
+    data_fraction = job.data_fraction if split == "train" else 1.0
     check = lru_cache(4)(partial(check_image, job=job))      # an image's captions are neighbours
     for record in job.records(split, tally):
         try:
@@ -416,7 +416,7 @@ def usable_records(job: Job, split: str, tally: Tally) -> Iterator[Seen]:
             continue
         if avoid and not avoid.isdisjoint(chain.from_iterable(seen.photos)):
             tally.avoided += 1
-        elif all(in_share(content, share) for _, content in seen.photos):
+        elif all(in_share(content, data_fraction) for _, content in seen.photos):
             yield seen
 
 
@@ -479,12 +479,12 @@ def photos_in(split: Path) -> np.ndarray:
 def describe_split(job: Job, split: str, notes: dict[str, Any], tally: Tally) -> list[str]:
     """Lines to print: how much there is and should be, and what was left out and why."""
     images, records = expected_counts(job.name, split, map(Path, notes["files"]))
-    share = job.share if split == "train" else 1.0
-    images, records = (count and round(share * count) for count in (images, records))
+    data_fraction = job.data_fraction if split == "train" else 1.0
+    images, records = (count and round(data_fraction * count) for count in (images, records))
     lines = [f"{split}: {describe_count(notes['pictures'], 'images', images)}, "
              f"{describe_count(notes['records'], 'records', records)}"]
-    if share < 1:
-        lines[0] += f", a share of {share:g}"
+    if data_fraction < 1:
+        lines[0] += f", a share of {data_fraction:g}"
     for kind, count in tally.counts.most_common():
         lines.append(f"  {count:,} times {kind}, the first: {tally.first[kind]}")
     if images and notes["pictures"] < 0.99 * images:

@@ -155,7 +155,8 @@ def check_settings(config: Config, base: Config, source: str | Path) -> None:
     """
     if config.data_fraction < 1:
         raise ValueError(f"data_fraction={config.data_fraction} is for pretraining; to fine-tune "
-                         "on part of a set, prepare it with --share, and on fewer scenes, set epoch")
+                         "on part of a set, prepare it with --data-fraction, and on fewer scenes, "
+                         "set epoch")
     for field in SIZES:
         value = getattr(config, field)
         source_value = getattr(base, field)
