@@ -22,7 +22,8 @@ BASELINES = {"text_alone": {"accuracy": 0.334}, "random_box": {"proposals": 0.2}
 def write(folder, task: str, test: dict, baselines: dict, seed: int = 0):
     figures = {"test": test, "baselines": baselines}
     folder.mkdir(exist_ok=True)
-    report.write_report(folder, task, figures, preset("tiny"), {"train": 1.0}, "a command", seed)
+    report.write_report(folder, task, figures, preset("tiny", seed=seed),
+                        {"train": 1.0}, "a command")
 
 
 def gather(runs) -> str:
