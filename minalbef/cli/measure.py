@@ -61,30 +61,23 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     """
     from minalbef.recipes import evaluate as recipe
     from minalbef.recipes import report
+    from minalbef.scenes import tables
     from minalbef.system import checkpoint
     from minalbef.tasks.table import TASKS
+    from minalbef.viz import page
     run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
+    command = report.command()
     if data:
-        options = dict(vars(sets))
-        options["tuned"] = options.pop("tuned_on")
-        figures = recipe.evaluate_set(run, data, out=out, command=report.command(), **options)
+        figures = recipe.evaluate_set(run, data, out=out, command=command, **vars(sets))
         if figures:                              # in the first process
             print(recipe.table(figures))
-    elif scenes.pairs:
+        return
+    if scenes.pairs:
         if scenes.among or scenes.source:
             raise ValueError("--among and --from: of no use with --pairs; leave them out")
-        figures = recipe.evaluate_pairs(run, report.command(), seed, scenes.size, scenes.split, out)
+        figures = recipe.evaluate_pairs(run, command, seed, scenes.size, scenes.split, out)
         print(recipe.table(figures))
-    else:
-        evaluate_on_scenes(run, seed, scenes, out)
-
-
-def evaluate_on_scenes(run: Path, seed: int, scenes: EvaluateScenes, out: Path | None) -> None:
-    """Evaluate a run on unseen scenes; of a pretrained run, also write the page of its results."""
-    from minalbef.recipes import evaluate as recipe
-    from minalbef.recipes import report
-    from minalbef.scenes import tables
-    from minalbef.viz import page
+        return
     whole = (scenes.size, seed, scenes.among, scenes.split) == (1.0, 0, None, "test")
     out = out or report.output_folder(run, whole)
     source = scenes.source
@@ -93,14 +86,16 @@ def evaluate_on_scenes(run: Path, seed: int, scenes: EvaluateScenes, out: Path |
             source = report.report_of(run).get("source") or None
         except ValueError as error:              # a damaged report, which is made anew
             logging.getLogger("minalbef").warning("%s", error)
-    figures = recipe.evaluate_run(run, report.command(), source_of(source), seed, scenes.size,
+    figures = recipe.evaluate_run(run, command, source_of(source), seed, scenes.size,
                                   scenes.split, scenes.among, out)
     if figures["task"] != "pretrain":
         print(tables.task_table([figures]))
         return
-    page.write_page(run, figures, out)
+    page.write_page(run, figures, out)           # of what was learnt
     print(tables.summary_table(figures))
     print(f"\n{out}/report.html shows what was learnt")
+
+
 
 
 def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),

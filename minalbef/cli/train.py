@@ -36,7 +36,8 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
     if processes is None:
         processes = count_processes(config)
     words = ["pretrain", *changes, "--preset", preset, "--run", str(run)]
-    launch.launch_or_exit(words, processes)
+    if status := launch.launch(words, processes):
+        raise SystemExit(status)
     evaluate(str(run), scenes=EvaluateScenes(size=size))
 
 

@@ -111,14 +111,14 @@ def write_figures(run: Path, out: Path, task: str, figures: dict, config: Config
 
     It has the step if training hasn't ended, and the figures in validation of what was evaluated.
     """
-    in_validation = validation.figures_of(run)
-    if in_validation:
-        figures = figures | {"validation": in_validation}
-    figures = figures | {"weights": checkpoint.hash_of_weights(run)}
+    figures = dict(figures)
+    if in_validation := validation.figures_of(run):
+        figures["validation"] = in_validation
+    figures["weights"] = checkpoint.hash_of_weights(run)
     step = checkpoint.open_run(run).step
     if step is not None:
-        figures = figures | {"step": step}
-    return report.write_report(out, task, figures, config, seconds, command, config.seed)
+        figures["step"] = step
+    return report.write_report(out, task, figures, config, seconds, command)
 
 
 # on scenes
@@ -140,6 +140,7 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
     opened = checkpoint.open_run(folder)
     config = opened.config
     task = opened.task
+    device = distributed.device_at_hand(config.device)
     if among and task != "pretrain":
         raise ValueError(f"--among is for runs of pretraining; {folder} is a fine-tuned run, whose "
                          "test set is fixed")
@@ -147,10 +148,12 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
     warn_of_untrained(folder)
     seconds = {"train": report.train_seconds(folder)}
     if task == "pretrain":
-        figures = evaluation.evaluate_scenes(_on_device(folder), seed, size, split,
-                                      among or evaluation.BLOCK)
+        run = load(folder)
+        run.model.to(device)
+        figures = evaluation.evaluate_scenes(run, seed, size, split, among or evaluation.BLOCK)
         if (folder / "start").exists():
-            start = _on_device(folder / "start")
+            start = load(folder / "start")
+            start.model.to(device)
             figures["start"] = evaluation.evaluate_start(start, seed, size, split)
         seconds = {"warm_start": report.train_seconds(folder / "warm"), **seconds}
     else:
@@ -158,12 +161,6 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
         seconds["train"] += report.train_seconds(folder / "assign")
     seconds["evaluate"] = time.perf_counter() - clock
     return write_figures(folder, out or folder, task, figures, config, seconds, command)
-
-
-def _on_device(folder: Path) -> Run:
-    run = load(folder)
-    run.model.to(distributed.device_at_hand(run.config.device))
-    return run
 
 
 def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, size: float = 1.0,
@@ -246,10 +243,10 @@ def candidate_answers(task: str, folder: Path, answers: Path | None, free: bool
     Raises ValueError for a list that is missing, or that isn't used.
     """
     if TASKS[task].candidates != "answers" or free:
-        if answers:
-            user = f"{task} that writes freely" if free else task
-            raise ValueError(f"{answers} is of no use to {user}; leave --answers out")
-        return None
+        if not answers:
+            return None
+        user = f"{task} that writes freely" if free else task
+        raise ValueError(f"{answers} is of no use to {user}; leave --answers out")
     path = answers or folder / "answers.json"
     if not path.exists():
         raise ValueError(f"{path} is not there: name a list of answers with --answers, or let the "
@@ -261,7 +258,7 @@ def candidate_answers(task: str, folder: Path, answers: Path | None, free: bool
 def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | None = None,
                  answers: Path | None = None, free: bool = False, top: int = 0,
                  layer: int | str | None = None, original: bool = False,
-                 tuned: Sequence[str] = (), batch: int = 32, workers: int = 0,
+                 tuned_on: Sequence[str] = (), batch: int = 32, workers: int = 0,
                  precision: str = "auto", command: str = "") -> dict | None:
     """Evaluate a run on a prepared split and write report.json: -> the report on rank 0, else None.
 
@@ -271,7 +268,7 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     answers: VQA's candidates, by default the set's; free: open-ended answers instead
     top (by default the paper's for the set), layer, original, batch, workers, precision: see
         loop.How
-    tuned: the sets that the run was trained on, if it doesn't record them
+    tuned_on: the sets that the run was trained on, if it doesn't record them
     VQA's answers go to vqa_result.json, in the official server's format.
     Raises ValueError for a run of another task, and for an image that cannot be read.
     """
@@ -309,7 +306,7 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
             text = json.dumps(submission) + "\n"
             write_atomically(out / "vqa_result.json",
                              lambda path: path.write_text(text, encoding="utf-8"))
-        words = protocol_of(loaded, folder, split, name, tuned)
+        words = protocol_of(loaded, folder, split, name, tuned_on)
         about = {"run": str(run), "set": name, "split": split, "manifest": manifest,
                  "protocol": words, "precision": precision}
         seconds = {"evaluate": time.perf_counter() - clock}

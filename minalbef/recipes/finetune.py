@@ -26,7 +26,7 @@ from minalbef.evaluation.validation import Validation
 from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.own_code import origin_of_code
-from minalbef.recipes.pretrain import freeze_encoders, refuse_validation, still_guesses
+from minalbef.recipes.pretrain import for_scenes, freeze_encoders, still_guesses
 from minalbef.recipes.sets import TrainingSets
 from minalbef.scenes.batches import SceneBatches, least_rows
 from minalbef.scenes.questions import need_scenes
@@ -143,16 +143,7 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
             raise ValueError(f"validate_every={config.validate_every:g}: {task} has no validation, "
                              "as in the original; leave it out, and evaluate the finished run")
     else:
-        refuse_validation(config)
-    check_settings(config, base, source)
-    return config
-
-
-def check_settings(config: Config, base: Config, source: str | Path) -> None:
-    """Raises ValueError for a setting that fine-tuning cannot change.
-
-    base: the settings of the run to start from
-    """
+        for_scenes(config)
     if config.data_fraction < 1:
         raise ValueError(f"data_fraction={config.data_fraction} is for pretraining; to fine-tune "
                          "on part of a set, prepare it with --data-fraction, and on fewer scenes, "
@@ -163,15 +154,7 @@ def check_settings(config: Config, base: Config, source: str | Path) -> None:
         if value != source_value:
             raise ValueError(f"{field}={value}: the model of {source} has {source_value}, which "
                              "training cannot change; leave it out")
-
-
-def preset_of(task: str, prepared: str) -> str:
-    """The preset of a task on a prepared set. Raises ValueError for a task without one."""
-    name = TASKS[task].preset_of_set.get(prepared, TASKS[task].preset)
-    if not name:
-        raise ValueError(f"task {task!r} has no recipe for prepared sets: name one with --preset "
-                         "(settings(..., name=...) in Python), or give its Task presets")
-    return name
+    return config
 
 
 def set_recipe(task: str, base: Config, source_task: str, data: Sequence[str | Path],
@@ -183,7 +166,10 @@ def set_recipe(task: str, base: Config, source_task: str, data: Sequence[str | P
     """
     if not name:
         about = read_about(place_of(data[0])[0])
-        name = preset_of(task, about.get("set", ""))
+        name = TASKS[task].preset_of_set.get(about.get("set", ""), TASKS[task].preset)
+    if not name:
+        raise ValueError(f"task {task!r} has no recipe for prepared sets: name one with --preset "
+                         "(settings(..., name=...) in Python), or give its Task presets")
     paper = preset(name)
     image_size = base.image_size
     growth = 1.0
@@ -192,9 +178,7 @@ def set_recipe(task: str, base: Config, source_task: str, data: Sequence[str | P
         image_size = image_size * max(before.image_size, paper.image_size) // before.image_size
         growth = max(1.0, base.lr / before.lr)
         image_size = max(1, image_size // base.patch_size) * base.patch_size
-    validate_every = paper.validate_every
-    if not TASKS[task].validation_figures:
-        validate_every = 0.0
+    validated = TASKS[task].validation_figures
     return replace(
         paper,
         **{field: getattr(base, field) for field in SOURCE_FIELDS},
@@ -207,7 +191,7 @@ def set_recipe(task: str, base: Config, source_task: str, data: Sequence[str | P
         lr_end=paper.lr_end * growth,
         epoch=len(open_records(task, data)),
         upright=sets_upright(data),
-        validate_every=validate_every,
+        validate_every=paper.validate_every if validated else 0.0,
     )
 
 
@@ -254,19 +238,15 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     first_process = distributed.rank() == 0
     _, _, tokenizer, weights = checkpoint.read_run(source)
     origin = {"tokenizer": tokenizer.digest(), "source": checkpoint.digest_of(weights)}
-    make = find_task(task).module
-    hide = ""
+    differs: dict[str, Any] = {}
     if baseline:
-        differences = trained_baselines(task, baseline)[baseline]
-        make = differences.get("module", make)
-        hide = differences.get("hide", hide)
-        assign = differences.get("assign", assign)
+        differs = trained_baselines(task, baseline)[baseline]
     sets = None
     if data:
         sets = TrainingSets(task, data, config, tokenizer, folder, source)
         origin |= sets.origin()
     torch.manual_seed(config.seed)               # of new layers
-    module = make(config)
+    module = differs.get("module", find_task(task).module)(config)
     begin(module, source, config)
     if sets:
         batches = sets.batches(workers, most_bad)
@@ -274,7 +254,8 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
         if first_process:
             sets.announce()
     elif batches is None:
-        batches = ProblemBatches(task, config, tokenizer, hide)
+        batches = ProblemBatches(task, config, tokenizer, differs.get("hide", ""))
+        assign = differs.get("assign", assign)
         if TASKS[task].pretraining and assign:
             train_text_assignment(task, module, source, folder, config, assign, origin, quiet)
     if baseline:
@@ -347,9 +328,11 @@ def finetune_with_baselines(task: str, source: Path, folder: Path, changes: tupl
     if processes is None:
         processes = count_processes(task, config)
     words = ["finetune", task, *changes, "--from", str(source), "--no-evaluate", "--run"]
-    launch.launch_or_exit([*words, str(folder)], processes)
-    for name in dict.fromkeys(names):
-        launch.launch_or_exit([*words, str(folder / name), "--baselines", name], processes)
+    runs = [[str(folder)]]
+    runs += [[str(folder / name), "--baselines", name] for name in dict.fromkeys(names)]
+    for run in runs:
+        if status := launch.launch([*words, *run], processes):
+            raise SystemExit(status)
 
 
 def count_processes(task: str, config: Config) -> int:

@@ -67,13 +67,16 @@ def launch(arguments: list[str], processes: int) -> int:
         try:
             for rank, stderr in enumerate(files):
                 place = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
-                workers.append(start_worker(arguments, environment | place, stderr))
+                # in a session of its own: Ctrl-C reaches the launcher alone
+                workers.append(subprocess.Popen(
+                    [sys.executable, "-m", "minalbef", *arguments], env=environment | place,
+                    stdin=subprocess.PIPE, stderr=stderr, start_new_session=True))
             stuck = wait_for(workers, signals)
         finally:
             for worker in workers:
                 worker.kill()                    # does nothing to those that have ended
                 worker.wait()
-                close_pipe(worker)
+                worker.stdin.close()             # type: ignore[union-attr]
         codes = [LOST if hung else worker.returncode for worker, hung in zip(workers, stuck)]
         if signals:
             if codes[0] != STOPPED:              # in training it would have said so itself
@@ -83,13 +86,6 @@ def launch(arguments: list[str], processes: int) -> int:
             print_failures(codes, [worker.pid for worker in workers], files)
     code = min(codes)
     return 128 - code if code < 0 else max(codes)        # negative: a signal killed it
-
-
-def launch_or_exit(arguments: list[str], processes: int) -> None:
-    """`launch`, which raises SystemExit where training failed."""
-    status = launch(arguments, processes)
-    if status:
-        raise SystemExit(status)
 
 
 def default_processes() -> int:
@@ -135,13 +131,6 @@ def check_rows(task: str, least_rows: int, config: Config) -> None:
                          f"batch={least}")
 
 
-def start_worker(arguments: list[str], environment: dict[str, str],
-                 stderr: BinaryIO | None) -> subprocess.Popen:
-    """One training process, in a session of its own: Ctrl-C reaches the launcher alone."""
-    return subprocess.Popen([sys.executable, "-m", "minalbef", *arguments], env=environment,
-                            stdin=subprocess.PIPE, stderr=stderr, start_new_session=True)
-
-
 def wait_for(workers: Sequence[subprocess.Popen], signals: Sequence[int]) -> list[bool]:
     """Wait until all have ended, or GRACE seconds after a signal or a failure.
 
@@ -153,15 +142,9 @@ def wait_for(workers: Sequence[subprocess.Popen], signals: Sequence[int]) -> lis
             patience -= POLL
         if signals or patience < GRACE - ALONE:
             for worker in workers:
-                close_pipe(worker)
+                worker.stdin.close()             # type: ignore[union-attr]  # see follow_launcher
         time.sleep(POLL)
     return [worker.poll() is None for worker in workers]
-
-
-def close_pipe(worker: subprocess.Popen) -> None:
-    """Tell a training process to stop, see `follow_launcher`."""
-    assert worker.stdin is not None
-    worker.stdin.close()
 
 
 def print_failures(codes: list[int], pids: list[int], files: Sequence[BinaryIO | None]) -> None:
@@ -178,19 +161,13 @@ def print_failures(codes: list[int], pids: list[int], files: Sequence[BinaryIO |
             file.seek(0)
             print(file.read().decode(errors="replace"), end="", file=sys.stderr)
         if codes[rank] < 0:
+            number = -codes[rank]
+            known = number in [*map(int, signal.Signals)]
+            name = signal.Signals(number).name if known else f"signal {number}"
             LOG.error(f"training process {rank} (pid {pids[rank]}) was killed by "
-                      f"{killer(-codes[rank])}; {RESUME}")
+                      f"{name}{LIKELY.get(name, '')}; {RESUME}")
     if not causes:
         LOG.error(f"the training processes lost each other; {RESUME}")
-
-
-def killer(number: int) -> str:
-    """A signal's name, with the likely reason."""
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
-    return name + LIKELY.get(name, "")
 
 
 def followed() -> bool:

@@ -13,27 +13,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from emojiscenes.painting import all_names
-from emojiscenes.scenes import Scenes
 from minalbef import train
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.ema import make_teacher
-from minalbef.fast.pretrain import fast_form, in_form
 from minalbef.masking import mask_rates
 from minalbef.presets import preset
 from minalbef.pretrain import Pretrain
-from minalbef.recipes import launch
-from minalbef.scenes.batches import SceneBatches, least_rows
-from minalbef.scenes.pretrain import ScenePretrain
-from minalbef.scenes.warm_start import LabelBatches, WarmStart
 from minalbef.system import checkpoint, distributed, writing
 from minalbef.system.metrics import read_metrics
 from minalbef.system.settings import other_settings, read_changes, require_config
 from minalbef.system.tokenizer import Tokenizer
 
-if TYPE_CHECKING:                     # scenes need no reader of prepared sets
+if TYPE_CHECKING:                     # scenes need no reader of sets, and sets need no painter
     from minalbef.datasets.store import Folders
+    from minalbef.scenes.warm_start import WarmStart
 
 LOG = logging.getLogger("minalbef")
 CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
@@ -60,30 +54,31 @@ def settings(name: str, changes: Sequence[str] = (), data: "Folders" = ()) -> Co
 
 
 def for_scenes(config: Config) -> Config:
-    """The same config, checked: raises ValueError where scenes or warm start have no objects."""
-    refuse_validation(config)
-    if not config.objects:
-        raise ValueError(f"preset {config.name} with objects=0 trains on photographs: name a "
-                         "prepared set with --data; for the embedded scenes it takes kinds of "
-                         "objects, as the presets tiny and small have them")
+    """The same config. Raises ValueError where it can't train on scenes, or lacks objects."""
+    from emojiscenes.painting import all_names
     kinds = len(all_names())
     rest = kinds - config.objects
-    if config.warm_steps and config.warm_objects == "other" and rest < LEAST:
-        raise ValueError(f"objects={config.objects} leaves {rest} kinds for the warm start to see; "
-                         f"take at most objects={kinds - LEAST}, or warm_objects=same")
+    problem = ""
+    if not config.objects:
+        problem = (f"preset {config.name} with objects=0 trains on photographs: name a prepared "
+                   "set with --data; for the embedded scenes it takes kinds of objects, as the "
+                   "presets tiny and small have them")
+    elif config.validate_every:
+        problem = (f"validate_every={config.validate_every:g} is for prepared sets, which --data "
+                   "names; scenes are new in every batch, so the training losses are validation "
+                   "losses: leave it out")
+    elif config.warm_steps and config.warm_objects == "other" and rest < LEAST:
+        problem = (f"objects={config.objects} leaves {rest} kinds for the warm start to see; "
+                   f"take at most objects={kinds - LEAST}, or warm_objects=same")
+    if problem:
+        raise ValueError(problem)
     return config
-
-
-def refuse_validation(config: Config) -> None:
-    """Raises ValueError for settings of a run on scenes that ask for validation."""
-    if config.validate_every:
-        raise ValueError(f"validate_every={config.validate_every:g} is for prepared sets, which "
-                         "--data names; scenes are new in every batch, so the training losses are "
-                         "validation losses: leave it out")
 
 
 def count_processes(config: Config) -> int:
     """How many processes pretrain on scenes by default, see launch.fitting_processes."""
+    from minalbef.recipes import launch
+    from minalbef.scenes.batches import least_rows
     batches = [(config.batch, least_rows(config))]
     if config.warm_steps:
         batches.append((config.warm_batch, 1))
@@ -94,9 +89,12 @@ def read_captions(config: Config, data: "Folders" = (), vocab: Path | None = Non
                   ) -> tuple[Tokenizer, Tensor]:
     """A tokenizer trained on a run's captions, or BERT's, and each word piece's mask rate, (v,)."""
     if data:
-        from minalbef.recipes.sets import captions_of
-        texts = captions_of(data, config, CAPTIONS)
+        from minalbef.datasets.store import folders_of, open_records
+        from minalbef.recipes.vocabulary import sample_texts
+        records = open_records("pretrain", folders_of(data), config.data_fraction)
+        texts = sample_texts(records, config.seed, CAPTIONS)
     else:
+        from emojiscenes.scenes import Scenes
         scenes = Scenes("train", seed=config.seed, objects=config.objects, epoch=config.epoch)
         texts = [scenes.draw(i).text for i in range(CAPTIONS)]
     if vocab:
@@ -115,6 +113,8 @@ def begin(config: Config, data: "Folders" = (), vocab: Path | None = None,
 
     See `pretrain`. Raises ValueError for what does not fit together.
     """
+    from minalbef.fast.pretrain import in_form
+    from minalbef.scenes.pretrain import ScenePretrain
     tokenizer, rates = read_captions(config, data, vocab)
     config = replace(config, vocab_size=len(tokenizer))
     torch.manual_seed(config.seed)
@@ -136,7 +136,10 @@ def begin(config: Config, data: "Folders" = (), vocab: Path | None = None,
 
 def usual_task(config: Config) -> Any:
     """The paper's pretraining, or that with a loss for minimal pairs where batches have some."""
-    return ScenePretrain if config.objects and config.siblings else Pretrain
+    if not (config.objects and config.siblings):
+        return Pretrain
+    from minalbef.scenes.pretrain import ScenePretrain
+    return ScenePretrain
 
 
 def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Path | None = None,
@@ -157,6 +160,7 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
     With another image encoder, set warm_steps=0.
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
+    from minalbef.recipes import launch
     require_config(config)
     folder = Path(folder)
     if not data:
@@ -176,6 +180,7 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
         random = [name for name, given in (("image", vit), ("text", bert)) if not (given or make)]
         origin = {"tokenizer": tokenizer.digest()} | freeze_encoders(task, freeze, random)
         if make is not None:
+            from minalbef.fast.pretrain import fast_form
             from minalbef.recipes.own_code import origin_of_code
             usual = usual_task(config)
             origin |= origin_of_code(make, task, (usual, fast_form(usual)))
@@ -195,6 +200,7 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
         else:
             if device.type == "cuda":
                 workers = workers or PAINTERS
+            from minalbef.scenes.batches import SceneBatches
             batches = paint_ahead(SceneBatches(config, tokenizer), config, workers)
             apply_warm_start(task, tokenizer, config, folder, quiet, workers)
         untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
@@ -283,8 +289,9 @@ def apply_warm_start(task: Pretrain, tokenizer: Tokenizer, config: Config, folde
 
 
 def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False, workers: int = 0
-            ) -> WarmStart:
+            ) -> "WarmStart":
     """Supervised pretraining of the task's image encoder, in place: -> the trained warm start."""
+    from minalbef.scenes.warm_start import LabelBatches, WarmStart
     recipe = replace(
         config, lr=config.warm_lr, weight_decay=config.warm_weight_decay, stem_lr=1.0, alpha=0.0,
         batch=config.warm_batch, epoch=config.warm_steps * config.warm_batch, epochs=1.0,

@@ -62,12 +62,11 @@ def trained_on(run: str | Path) -> dict[str, Any]:
 def check_record(record: Any) -> dict[str, Any]:
     """The record. Raises ValueError for what `record_training` doesn't write."""
     check_fields(record, {"tuned": dict})
-    for phase in ("pretrained", "tuned"):
-        splits = record.get(phase)
-        if phase == "pretrained" and splits is None and phase in record:
-            continue                             # unknown
-        if not isinstance(splits, dict) or not all(isinstance(x, str) for x in splits.values()):
-            raise ValueError(f"{phase!r} is {splits!r} and must be hashes by split")
+    for splits in (record.get("pretrained", ""), record["tuned"]):
+        unknown = splits is None                 # of pretraining alone
+        if not unknown and not (isinstance(splits, dict)
+                                and all(isinstance(value, str) for value in splits.values())):
+            raise ValueError(f"{splits!r} must be hashes by split")
     return record
 
 
@@ -94,17 +93,12 @@ def protocol(kind: str, name: str, split: str, tuned: Collection[str],
     splits = [*(pretrained or ()), *tuned]
     if again or f"{name}/{split}" in splits:
         return f"{description}: trained on this very split"
-    if name in map(set_of, tuned):
+    if name in [split.partition("/")[0] for split in tuned]:
         return description
-    if name in map(set_of, splits):
+    if name in [split.partition("/")[0] for split in splits]:
         return f"{description}: not zero-shot, for it was pretrained on {name}"
     if splits:
         description += f", not on {name}"
     if pretrained is None:
         description += "; what it was pretrained on is not recorded"
     return f"zero-shot: {description}"
-
-
-def set_of(split: str) -> str:
-    """The set of a split: "coco/train" -> "coco"."""
-    return split.partition("/")[0]

@@ -2,7 +2,7 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,14 @@ class TrainingSets:
 
     def announce(self) -> None:
         """Log the steps to come, and warn of captions that are cut and words that a run lacks."""
-        LOG.info(describe_steps(self.config, self.task))
+        config = self.config
+        line = (f"{self.task}: {config.epoch:,} examples an epoch, epochs={config.epochs:g}, "
+                f"{config.steps:,} steps of batch={config.batch}; image_size={config.image_size}, "
+                f"lr={config.lr:g}")
+        if config.steps < FEW:
+            line += (f"\nWarning: {config.steps:,} steps teach hardly anything; "
+                     f"epochs={enough_epochs(config)} makes them at least {FEW:,}")
+        LOG.info(line)
         warnings = [cut_warning(self.records, self.tokenizer, self.config.text_length)]
         if self.source:
             texts = sample_texts(self.records, self.config.seed)
@@ -97,32 +104,20 @@ class TrainingSets:
                 LOG.info("nothing is validated, and the weights of the last step are kept: %s has "
                          "no validation split, or it is trained on", place_of(self.data[0])[0])
             return None
+        device = distributed.device_of(config.device)
         if self.source is None:
-            measure = self.measure_pretraining(workers)
-        else:
-            measure = self.measure_task(workers)
-        return Validation(measure, self.keep, config, self.folder)
-
-    def measure_pretraining(self, workers: int) -> Callable[[Any], dict[str, float]]:
-        """Recall by ITC, whose mean decides, and the losses.
-
-        Recall decides since the model is for ranking, and as in the original's retrieval. A loss
-        also measures how sure the model is of its mistakes, and masked words outweigh the rest.
-        """
-        assert self.held_out is not None
-        batches = ValidationBatches(self.held_out, collate, self.config, self.tokenizer, MOST,
-                                    workers)
-        device = distributed.device_of(self.config.device)
-        return lambda task: pretraining_figures(task, batches, device)
-
-    def measure_task(self, workers: int) -> Callable[[Any], dict[str, float]]:
-        """The task's evaluation of the whole split, as in the original."""
-        device = distributed.device_of(self.config.device)
-        evaluate = TASKS[self.task].evaluate
+            batches = ValidationBatches(self.held_out, collate, config, self.tokenizer, MOST,
+                                        workers)
+            return Validation(lambda task: pretraining_figures(task, batches, device), self.keep,
+                              config, self.folder)
+        evaluate = TASKS[self.task].evaluate     # of the whole split, as in the original
         figures = TASKS[self.task].validation_figures
         assert evaluate and figures
-        how = How(workers=workers, device=device, top=self.config.top, quiet=True)
-        return lambda module: figures(*evaluate(module.student, self.tokenizer, self.held_out, how))
+        how = How(workers=workers, device=device, top=config.top, quiet=True)
+
+        def measure(module: Any) -> dict[str, float]:
+            return figures(*evaluate(module.student, self.tokenizer, self.held_out, how))
+        return Validation(measure, self.keep, config, self.folder)
 
     def keep(self, module: Any, best: Path, untrained: Collection[str]) -> None:
         """Save the best weights so far in the folder `best`."""
@@ -182,23 +177,6 @@ def pretraining_settings(config: Config, data: Folders, changed: Mapping[str, st
     return config
 
 
-def captions_of(data: Folders, config: Config, count: int) -> list[str]:
-    """Captions of prepared sets, by random records."""
-    records = open_records("pretrain", folders_of(data), config.data_fraction)
-    return sample_texts(records, config.seed, count)
-
-
-def describe_steps(config: Config, task: str) -> str:
-    """Steps and sizes of a run that begins, and a warning if the steps are few."""
-    line = (f"{task}: {config.epoch:,} examples an epoch, epochs={config.epochs:g}, "
-            f"{config.steps:,} steps of batch={config.batch}; image_size={config.image_size}, "
-            f"lr={config.lr:g}")
-    if config.steps < FEW:
-        line += (f"\nWarning: {config.steps:,} steps teach hardly anything; "
-                 f"epochs={enough_epochs(config)} makes them at least {FEW:,}")
-    return line
-
-
 def enough_epochs(config: Config) -> int:
     """The epochs that make FEW steps."""
     return math.ceil(FEW * config.batch / config.epoch)
@@ -256,7 +234,11 @@ def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: 
 
 def pretraining_figures(task: Any, batches: ValidationBatches,
                         device: torch.device) -> dict[str, float]:
-    """Pretraining's row of validation.csv: recall by ITC among all batches, and mean losses."""
+    """Pretraining's row of validation.csv: recall by ITC among all batches, and mean losses.
+
+    Recall decides which weights are best, since the model is for ranking, and as in the original's
+    retrieval: a loss also measures how sure the model is of its mistakes.
+    """
     config = replace(task.config, batch=batches.size, accumulate=1)
     losses: list[Tensor] = []
     features: list[tuple[Tensor, ...]] = []

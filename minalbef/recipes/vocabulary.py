@@ -25,15 +25,12 @@ def sample_texts(records: Records, seed: int, count: int = SAMPLE) -> list[str]:
     """Texts of so many random records of a set; of a VQA record it is the question."""
     texts: list[str] = []
     for i in order(len(records), seed, 0)[:count]:
-        texts += texts_of(records[int(i)])
+        record: Any = records[int(i)]
+        if hasattr(record, "texts"):             # a choice's
+            texts += record.texts
+        else:
+            texts.append(record.text if hasattr(record, "text") else record.question)
     return texts
-
-
-def texts_of(record: Any) -> tuple[str, ...]:
-    """A record's texts: its caption, statement or expression; a choice's all; VQA's question."""
-    if hasattr(record, "texts"):
-        return record.texts
-    return (record.text if hasattr(record, "text") else record.question,)
 
 
 class Cut(NamedTuple):

@@ -8,7 +8,6 @@ import sys
 import time
 import typing
 
-import numpy as np
 import pytest
 import torch
 
@@ -80,7 +79,6 @@ def test_a_hostile_number_is_refused_by_flag_before_the_command_begins(command):
     ("finetune vqa --no-evaluate --baselines a b",
      "--baselines a b: with --no-evaluate, one model is trained"),
     ("evalute tiny", "no command 'evalute' (did you mean 'evaluate'?); there are demo, "),
-    ("evaluate tiny --size nan", "--size nan must lie between 0.001 and 1"),
     ("pretrain --preset base",
      "preset base with objects=0 trains on photographs: name a prepared set with --data"),
     ("demo objects=-1", "objects=-1 must lie between 0 and 223"),
@@ -108,14 +106,10 @@ def fail(error: BaseException):
 @pytest.mark.parametrize("fault, status, says", [
     (lambda: torch.empty(2 ** 50), 1,
      "not enough memory .*can't allocate memory.*; take a smaller batch"),
-    (lambda: np.empty(2 ** 58), 1, "not enough memory .Unable to allocate"),
-    (lambda: fail(RuntimeError("CUDA out of memory. Tried\nto")), 1,
-     "not enough memory .CUDA out of memory. Tried.;"),
     (deep, 1, "what was read is nested too deep"),
     (lambda: fail(KeyboardInterrupt()), 130, "stopped"),
     (lambda: fail(ValueError("Caught ValueError in worker 0.\nTraceback\n\nValueError: a.jpg\n")),
      2, "a.jpg\n$"),
-    (lambda: fail(OSError("no space")), 1, "no space"),
     (lambda: fail(ValueError("lr=-1")), 2, "lr=-1")])
 def test_errors_of_the_world_are_one_line_without_a_traceback(fault, status, says, monkeypatch,
                                                               capsys):

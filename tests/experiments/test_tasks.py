@@ -23,7 +23,7 @@ def test_five_reports_make_the_table_of_docs_tasks(tmp_path):
         folder.mkdir()
         figures = {"test": test, "baselines": BASELINES}
         times = {"train": 1.0}
-        report.write_report(folder, task, figures, preset("tiny"), times, "a command", 0)
+        report.write_report(folder, task, figures, preset("tiny"), times, "a command")
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- tasks -->\nold\n<!-- end of tasks -->\nafter\n")
     out = tmp_path / "tasks.json"

@@ -224,7 +224,7 @@ def test_the_command_tells_the_answer_and_draws_it(runs, ask, capsys, monkeypatc
     weights = checkpoint.hash_of_weights("runs/grounding")
     figures = {"map": {"mode": "itc", "layer": 0}, "weights": weights}
     report.write_report(runs / "runs/grounding", "grounding", figures, untrained().config, {},
-                        "", 0)
+                        "")
     command("grounding", "--image", "a.png", "--text", TEXTS["grounding"])
     hit = ask("grounding", place=("itc", 0))             # the report's own map
     assert capsys.readouterr().out.startswith(predict.describe_prediction(hit))

@@ -33,7 +33,7 @@ SECONDS = {"warm_start": 60.04, "train": 410.21, "evaluate": 55.0}
 
 def write(folder, figures=FIGURES):
     return report.write_report(folder, "pretrain", figures, preset("tiny"), SECONDS,
-                               "minalbef demo", 0)
+                               "minalbef demo")
 
 
 def test_what_is_written_is_what_is_read(tmp_path):
@@ -109,7 +109,7 @@ def test_captions_and_names_are_words_on_the_page_and_no_markup(
     monkeypatch.setattr(page, "POOL", 60)
     figures = FIGURES | {"itm_refused": {hostile: 0.5}}
     record = report.write_report(tmp_path, "pretrain", figures, preset("tiny"),
-                                 SECONDS | {hostile: 1}, f"minalbef {hostile}", 0)
+                                 SECONDS | {hostile: 1}, f"minalbef {hostile}")
     assert hostile in record["command"]
     text = page.write_page(folder, record, tmp_path).read_text(encoding="utf-8")
     parsed = Page(text)
