@@ -56,49 +56,34 @@ def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: i
     mask: `tokenizer.mask`, for "mlm"
     """
     check_mode(model, layer, mode)
+    grid = model.config.grid
     if mode == "itc":
         assert words is None, "itc explains the text as a whole"
-        heat = image_relevance(model, image, tokens, keep, layer)        # (b, n)
-    elif mode == "itm":
-        image_tokens = _encode_image(model, image)
-        maps = _fusion_maps(model, image_tokens, tokens, keep, layer)
-        heat = text_map(maps, keep if words is None else words)
+        return image_relevance(model, image, tokens, keep, layer).unflatten(1, (grid, -1))
+    with torch.no_grad():
+        image_tokens = model.encode_image(image)
+
+    def word_maps(tokens: Tensor, score: Score | None = None) -> Tensor:     # (b, l, n)
+        with torch.no_grad():
+            text_tokens = model.encode_text(tokens, keep)
+        return relevance(model, image_tokens, text_tokens, keep, score, layer)
+
+    if mode == "itm":
+        heat = text_map(word_maps(tokens), keep if words is None else words)
+        return heat.unflatten(1, (grid, -1))
+    assert mask is not None
+    if words is not None:
+        masks = words[None]                                              # (1, b, l)
     else:
-        assert mask is not None
-        heat = _masked_words_map(model, image, tokens, keep, layer, words, mask)
-    return heat.unflatten(1, (model.config.grid, -1))
-
-
-def _masked_words_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: int,
-                      words: Tensor | None, mask: int) -> Tensor:
-    """The map of masked words (b, n): of `words` together, or the mean over single words."""
-    if words is None:
         positions = torch.eye(keep.shape[1], dtype=torch.bool, device=keep.device)
         masks = positions[1:, None] & keep                               # (l - 1, b, l)
-    else:
-        masks = words[None]                                              # (1, b, l)
-    image_tokens = _encode_image(model, image)
     heats = []
-    for hidden in masks.unbind():
-        score = word_score(model, tokens, hidden)
-        masked_tokens = tokens.masked_fill(hidden, mask)
-        maps = _fusion_maps(model, image_tokens, masked_tokens, keep, layer, score)
+    for hidden in masks:
+        maps = word_maps(tokens.masked_fill(hidden, mask), word_score(model, tokens, hidden))
         heats.append(text_map(maps, hidden))
     count = masks.any(2).sum(0)                                          # (b,)
-    return reduce(torch.add, heats) / count[:, None].clamp(min=1)
-
-
-@torch.no_grad()
-def _encode_image(model: ALBEF, image: Tensor) -> Tensor:
-    return model.encode_image(image)
-
-
-def _fusion_maps(model: ALBEF, image_tokens: Tensor, tokens: Tensor, keep: Tensor, layer: int,
-                 score: Score | None = None) -> Tensor:
-    """The map of each word, through a layer of fusion: (b, l, n)."""
-    with torch.no_grad():
-        text_tokens = model.encode_text(tokens, keep)
-    return relevance(model, image_tokens, text_tokens, keep, score, layer)
+    heat = reduce(torch.add, heats) / count[:, None].clamp(min=1)
+    return heat.unflatten(1, (grid, -1))
 
 
 def check_mode(model: ALBEF, layer: int, mode: str) -> None:
@@ -251,12 +236,10 @@ def evaluate_layers(model: ALBEF, tokenizer: Tokenizer, records: Records, how: H
     """`evaluate_grounding` by the best layer of fusion, and each layer's figure as "layers"."""
     results = {}
     for layer in range(model.config.fusion_depth):
-        layer_how = replace(how, layer=layer)
-        results[layer] = evaluate_grounding(model, tokenizer, records, layer_how)
+        results[layer] = evaluate_grounding(model, tokenizer, records, replace(how, layer=layer))
 
     def figure(layer: int) -> float:
-        samples, _ = results[layer]
-        return next(iter(validation_figures(samples, {}).values()))
+        return next(iter(validation_figures(*results[layer]).values()))
 
     best, figures = sweep(figure, results)
     samples, more = results[best]
@@ -275,10 +258,8 @@ def validation_figures(samples: dict, more: dict) -> dict[str, float]:
     for name in ("proposals", "pointing"):
         parts = []
         for split in splits:
-            samples_of_split = split[name]
-            if isinstance(samples_of_split, Clusters):
-                samples_of_split = samples_of_split.values
-            parts.append(samples_of_split)
+            part = split[name]
+            parts.append(part.values if isinstance(part, Clusters) else part)
         values = torch.cat(parts)
         if len(values):
             figures[name] = values.mean().item()

@@ -31,7 +31,7 @@ from minalbef.vision import ViT
 Images = Source | Sequence[Source]
 Texts = str | Sequence[str]
 IMAGE_CHUNK = 32                      # images at a time: 0.3 GB of keys and values for ViT-B/16
-PAIR_CHUNK = 1024                     # texts encoded at a time, and pairs fused
+TEXT_CHUNK = 1024                     # texts encoded at a time
 
 
 @dataclass
@@ -103,10 +103,8 @@ class Run:
         """Unit vectors in the shared space: -> (texts, e)."""
         self.require("text_proj")
         tokens, keep = self._tokens(text)
-        features = []
-        for chunk, mask in zip(tokens.split(PAIR_CHUNK), keep.split(PAIR_CHUNK)):
-            features.append(self.model.text_feature(self.model.encode_text(chunk, mask), mask))
-        return torch.cat(features)
+        text_tokens, keep = ranking.encode_texts(self.model, tokens, keep, TEXT_CHUNK)
+        return self.model.text_feature(text_tokens, keep)
 
     def similarity(self, image: Images, text: Texts, quiet: bool = True) -> Tensor:
         """Cosine similarity of each image and text in ITC's shared space: -> (images, texts)."""
@@ -123,29 +121,23 @@ class Run:
         if top is not None and (not isinstance(top, int) or top < 1):
             raise ValueError(f"top={top!r} must be a whole number of at least 1, "
                              "or None for all texts")
+        if top is not None:
+            self.require("image_proj", "text_proj")
         tokens, keep = self._tokens(text)
-        features = self.embed_texts(text) if top else None
+        text_tokens, keep = ranking.encode_texts(self.model, tokens, keep, TEXT_CHUNK)
+        text_features = self.model.text_feature(text_tokens, keep)
         probabilities = []
         for pixels in self._pixels(image, quiet):
             image_tokens = self.model.encode_image(pixels)
-            mask = torch.ones(len(pixels), len(tokens), dtype=torch.bool, device=self.device)
-            if features is not None and top is not None:
-                mask = ranking.best(self.model.image_feature(image_tokens) @ features.T, top)
-            odds = self._match_odds(image_tokens, tokens, keep, mask)
+            pairs = torch.ones(len(pixels), len(tokens), dtype=torch.bool, device=self.device)
+            if top is not None:
+                pairs = ranking.best(self.model.image_feature(image_tokens) @ text_features.T, top)
+            images, texts = pairs.nonzero(as_tuple=True)
+            encoded = ranking.Encoded(image_tokens, text_tokens, keep)
+            odds = torch.full(pairs.shape, -torch.inf, device=self.device)
+            odds[images, texts] = ranking.match_odds(self.model, encoded, images, texts)
             probabilities.append(odds.sigmoid())
         return torch.cat(probabilities)
-
-    def _match_odds(self, image_tokens: Tensor, tokens: Tensor, keep: Tensor,
-                    mask: Tensor) -> Tensor:
-        """ITM's log-odds of the pairs in a mask (i, t), -inf for others: -> (i, t)."""
-        odds = torch.full(mask.shape, -torch.inf, device=self.device)
-        texts, images = mask.T.nonzero(as_tuple=True)            # sorted by text
-        for t, i in zip(texts.split(PAIR_CHUNK), images.split(PAIR_CHUNK)):
-            rows, index = t.unique(return_inverse=True)          # encode each text once
-            text_tokens = self.model.encode_text(tokens[rows], keep[rows])
-            encoded = ranking.Encoded(image_tokens, text_tokens, keep[rows])
-            odds[i, t] = ranking.match_odds(self.model, encoded, i, index)
-        return odds
 
     @torch.no_grad()
     def match_pairs(self, image: Images, text: Texts, quiet: bool = True) -> Tensor:
