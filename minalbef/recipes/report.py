@@ -29,6 +29,8 @@ TEXTS = ("task", "command", "commit", "date", "device", "set", "split", "protoco
          "weights", "manifest")
 TABLES = ("seconds", "versions", "config", "map", "test", "baselines", "chance", "intervals",
           "counts", "plain", "families", "start", "validation")
+NUMBERS = ("seed", "seconds", "test", "baselines", "chance", "intervals", "counts", "plain",
+           "families", "start", "validation", "rerank_plus_weight", "among", "step")
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 
@@ -158,13 +160,24 @@ def check_report(report: Any) -> dict:
         return report                            # of another version, which reads it otherwise
     wrong = [name for name in TEXTS if not isinstance(report.get(name, ""), str)]
     wrong += [name for name in TABLES if not isinstance(report.get(name, {}), dict)]
+    wrong += [name for name in NUMBERS if not holds_numbers(report.get(name, {}))]
     weight = report.get("rerank_plus_weight", 0)
-    if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+    if not isinstance(weight, int | float) or weight < 0:
         wrong.append("rerank_plus_weight")
     if wrong:
         raise ValueError(f"{wrong[0]!r} is {report[wrong[0]]!r}, not the text, table or number "
                          "that an evaluation writes")
     return report
+
+
+def holds_numbers(value: Any) -> bool:
+    """Whether figures, nested by part, are finite numbers."""
+    if isinstance(value, dict):
+        return all(map(holds_numbers, value.values()))
+    if isinstance(value, list):
+        return all(map(holds_numbers, value))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 def command() -> str:

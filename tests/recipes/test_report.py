@@ -53,6 +53,14 @@ def test_nan_is_refused_and_the_old_report_stands(tmp_path):
     assert report.read_report(tmp_path) == before
 
 
+@pytest.mark.parametrize("figure", ["cat", None, True, [0.5, "cat"], {"itc_i2t_r1": "0.9"}])
+def test_a_report_whose_figures_are_no_numbers_is_damaged(tmp_path, figure):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(write(tmp_path) | {"plain": {"itc_i2t_r1": figure}}))
+    with pytest.raises(ValueError, match="report.json is damaged .*'plain'"):
+        report.read_report(tmp_path)
+
+
 class Page(HTMLParser):
     """What a page says, and of its pictures, and whether its tags close."""
 
