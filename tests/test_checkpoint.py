@@ -17,7 +17,7 @@ from minalbef.ema import make_teacher
 from minalbef.layers import record_weights
 from minalbef.pretrain import Pretrain
 from minalbef.recipes.predict import predict
-from minalbef.system.checkpoint import load_state, save, save_state
+from minalbef.system.checkpoint import fit_weights, load_state, save, save_state
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import run as run_module
 from minalbef.tasks.run import Run, load
@@ -84,7 +84,7 @@ def test_similarity_and_match_probability_equal_the_plain_way(parts, folder, tmp
 def test_of_a_pictures_texts_only_the_most_similar_are_read_where_top_says_so(
         parts, folder, monkeypatch):
     # so that several parts are put together
-    monkeypatch.setattr(run_module, "PAIR_CHUNK", 3)
+    monkeypatch.setattr(run_module, "TEXT_CHUNK", 3)
     run = load(folder)
     texts = [*TEXTS, "two dogs", "a lemon above a cat"]
     rows = []
@@ -174,8 +174,10 @@ def test_weights_that_do_not_fit_are_listed(folder):
     weights |= {"extra": torch.zeros(1), "image_proj.bias": torch.zeros(5)}
     write_weights(folder / "model.safetensors", weights)
     with pytest.raises(ValueError,
-                       match=r"Missing .*temperature.*Unexpected .*extra.*size mismatch for image_proj.bias"):
+                       match=r"missing temperature; unexpected extra; image_proj.bias is \(5,\), wanted"):
         load(folder)
+    with pytest.raises(ValueError, match="and [0-9]+ more"):
+        fit_weights(ALBEF(small()), {}, "nothing")
 
 
 # writing

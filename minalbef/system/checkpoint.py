@@ -47,6 +47,7 @@ SHIPPED = ("tiny", "tiny-paper", "tiny/start")        # runs that come with the 
 # the one key of the weights' metadata (safetensors writes several in random order), whose JSON has
 # "definition", see there, and "untrained", parts at random initialisation
 METADATA = "minalbef"
+MISFITS = 4                           # weights that an error names if a file doesn't fit its model
 STATE = {"step": int, "config": dict, "task": dict, "optimiser": dict, "origin": dict,
          "untrained": list}           # what state.pt holds
 
@@ -467,14 +468,23 @@ def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Pat
     lacks: parts that may be absent as a whole; for the file of a task see tasks.base.Task
     Raises ValueError that lists what does not fit.
     """
+    state_dict = module.state_dict()
     absent = set(lacks) - set(map(part_of, weights))
-    initial = {}
-    for name, value in module.state_dict().items():
-        if part_of(name) in absent:
-            initial[name] = value
-    way_out = ("it has other parts or sizes than config.json says: copy it again; if you trained "
-               "it with an encoder of your own, minalbef.load(RUN, build=...) builds the same, as "
-               "docs/extend.md shows")
-    with restate(f"{source} does not fit the model", way_out, RuntimeError):
-        module.load_state_dict(weights | initial)
+    initial = {name: value for name, value in state_dict.items() if part_of(name) in absent}
+    weights = weights | initial
+    misfits = [f"missing {name}" for name in state_dict if name not in weights]
+    misfits += [f"unexpected {name}" for name in weights if name not in state_dict]
+    for name in state_dict:
+        if name in weights and weights[name].shape != state_dict[name].shape:
+            shape = tuple(weights[name].shape)
+            misfits.append(f"{name} is {shape}, wanted {tuple(state_dict[name].shape)}")
+    if misfits:
+        listing = "; ".join(misfits[:MISFITS])
+        if len(misfits) > MISFITS:
+            listing += f"; and {len(misfits) - MISFITS} more"
+        raise ValueError(f"{source} does not fit the model: {listing}. It has other parts or sizes "
+                         "than config.json says: copy it again; if you trained it with an "
+                         "encoder of your own, minalbef.load(RUN, build=...) builds the same, as "
+                         "docs/extend.md shows")
+    module.load_state_dict(weights)
     return tuple(initial)

@@ -44,7 +44,7 @@ def prepared(path) -> dict[str, list[tuple[str, str]]]:
     for split in about["splits"]:
         pairs[split] = []
         for record in Records(path.parent / "out" / "pairs", split):
-            name = "/".join(record.image.source.path.parts[-2:])
+            name = "/".join(record.image.path.parts[-2:])
             pairs[split].append((name, record.text))
     return pairs
 

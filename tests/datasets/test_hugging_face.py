@@ -63,7 +63,7 @@ def test_a_saved_dataset_is_prepared_with_files_for_its_images_and_samples_first
     assert sorted(texts_of(records)) == sorted(map("a thing {}".format, range(20)))
     for record in records:
         number = int(record.text.split()[-1])
-        with Image.open(record.image.source) as image:
+        with Image.open(record.image) as image:
             assert image.size == (8 + number, 6)
             assert image.getpixel((0, 0)) == (8 * number,) * 3
     assert len(list((tmp_path / "pairs" / "images").rglob("*.png"))) == 20

@@ -162,7 +162,7 @@ MISTAKES = {
     ),
     "another width": (
         lambda s: s.update({"text_proj.weight": torch.ones(24, 32)}),
-        r"size mismatch for text_proj.weight: .*24, 32.*24, 48",
+        r"text_proj.weight is \(24, 32\), wanted \(24, 48\)",
     ),
 }
 
