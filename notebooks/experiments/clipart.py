@@ -55,7 +55,7 @@ def ask(run: Run, data: Path) -> dict[str, float]:
     """How many of WORDS find different test drawings first, and how many find one with the word."""
     captions: dict[Path, str] = {}
     for record in Records(data, "test"):
-        captions[record.image.source.path.resolve()] = record.text
+        captions[record.image.path.resolve()] = record.text
     folder = data.resolve() / "images" / "test"
     paths = [Path(path) for path in list_images(folder)]
     features = run.embed_images(paths)
