@@ -361,3 +361,26 @@ def test_processes_that_see_different_folders_are_told(tmp_path, monkeypatch):
     with pytest.raises(ValueError,
                        match="from step 0, another from 7: all machines must see the same"):
         run(tmp_path)
+
+
+def test_a_run_with_muon_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
+    config = replace(CONFIG, muon_lr=1.6)
+    full = run(tmp_path / "whole", config=config)
+    with pytest.raises(Stopped):
+        run(tmp_path / "stopped",
+            Disturbed(9, lambda: os.kill(os.getpid(), signal.SIGTERM)), config)
+    assert same_state(run(tmp_path / "stopped", config=config), full)
+    assert not same_state(run(tmp_path / "adamw"), full)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: data[:-30], lambda data: data.replace(b"20,160", b"twenty,160")])
+def test_damaged_metrics_are_named_with_the_way_out(finished, tmp_path, damage):
+    shutil.copytree(finished[0], tmp_path / "run")
+    path = tmp_path / "run" / "metrics.csv"
+    path.write_bytes(damage(path.read_bytes()))
+    for action in (run, train_seconds):
+        with pytest.raises(ValueError, match=f"{path} is damaged .*remove it"):
+            action(tmp_path / "run")
+    path.unlink()
+    assert same_state(run(tmp_path / "run"), finished[1])

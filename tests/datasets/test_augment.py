@@ -11,6 +11,7 @@ from minalbef.datasets import augment as photos
 from minalbef.datasets.augment import (
     GREY,
     TEN,
+    augment,
     crop_box,
     resize,
     view,
@@ -51,6 +52,16 @@ def test_the_ten_are_the_papers_and_no_colour_is_among_them():
             result = operation(image, sign)
             assert result.size == image.size and plain(result).any(), "grey stays grey"
             assert (result != image) == (name != "Identity"), name
+
+
+def test_equalising_spreads_values_by_how_many_are_below():
+    # 255 pixels count, all but those of the last value: a value becomes how many lie below it
+    values = np.zeros((16, 16), int)
+    values.flat[100:200] = 10
+    values.flat[200:255] = 20
+    values.flat[255:] = 30
+    result = plain(TEN["Equalize"](grey(values), 1))
+    assert result.flat[[0, 100, 200, 255]].tolist() == [0, 100, 200, 255]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -162,3 +173,12 @@ def test_a_view_depends_on_seed_epoch_and_number_alone():
     assert first.id == 3
     for numbers in ((8, 2, 5), (7, 3, 5), (7, 2, 6)):
         assert (view(record, 24, 0.5, *numbers).image != first.image).any()
+
+
+def test_grounding_sees_the_whole_picture(monkeypatch):
+    monkeypatch.setattr(photos, "rand_augment", lambda image, chance: image)
+    image = Image.fromarray(half())
+    result = augment(image, 16, 1.0, False, np.random.default_rng(3))
+    assert (result == np.array(resize(image, 16))).all()
+    # the check is blind
+    assert (augment(image, 16, 0.2, False, np.random.default_rng(3)) != result).any()

@@ -1,5 +1,6 @@
 """Winoground, SugarCrepe, ARO: miniature files in their formats, to records and back."""
 
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -8,6 +9,7 @@ from minalbef.datasets import choices
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import photo_id
 from minalbef.datasets.store import Records
+from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.system.images import content_hash
 from miniature_sets import jpeg, read_all, write
 
@@ -77,7 +79,43 @@ def here(tmp_path):
     return tmp_path
 
 
+def one(path, here, reader=choices.single_image):
+    (record,) = reader(path, here)
+    return record
+
+
 # readers
+
+
+def test_winogrounds_pairs_keep_the_order_of_pictures_and_captions(here):
+    record = one(write(here / "examples.jsonl", [WINOGROUND]), here, choices.winoground)
+    assert record == ChoiceRecord(
+        (here / "images/ex_0_img_0.png", here / "images/ex_0_img_1.png"),
+        (WINOGROUND["caption_0"], WINOGROUND["caption_1"]),
+        photo_id("ex_0_img_0.png"),
+        "Object",
+    )
+
+
+def test_sugarcrepes_entries_are_numbered_and_its_pictures_are_cocos(here):
+    record = one(write(here / "swap_att.json", {"0": SUGARCREPE}), here)
+    assert record == ChoiceRecord(
+        (here / "val2017/000000544519.jpg",),
+        (SUGARCREPE["caption"], SUGARCREPE["negative_caption"]),
+        photo_id("train2014/COCO_train2014_000000544519.jpg"),
+        "swap_att",
+    )
+
+
+def test_aros_true_caption_comes_first_and_the_box_along(here):
+    relation = one(write(here / "visual_genome_relation.json", [RELATION]), here)
+    assert relation == ChoiceRecord(
+        (here / "images/2353833.jpg",),
+        ("the door is behind the boat", "the boat is behind the door"),
+        photo_id("2353833.jpg", "vg"),
+        "behind",
+        (2, 1, 8, 6),
+    )
 
 
 # bad input
@@ -115,43 +153,28 @@ def test_a_bad_entry_is_left_out_and_counted(here, name, entry, kind, message):
 # prepared
 
 
-SETS = {  # by set: its file, the entry, captions in the order of the record, kind and box
-    "winoground": (
-        "examples.jsonl", WINOGROUND, ("caption_0", "caption_1"), "Object", None,
-    ),
-    "sugarcrepe": (
-        "add_att.json", SUGARCREPE, ("caption", "negative_caption"), "add_att", None,
-    ),
-    "aro-relation": (
-        "visual_genome_relation.json", RELATION, ("true_caption", "false_caption"), "behind",
-        (2, 1, 8, 6),
-    ),
-    "aro-attribution": (
-        "visual_genome_attribution.json", ATTRIBUTION, ("true_caption", "false_caption"),
-        "visual_genome_attribution", (0, 0, 4, 4),
-    ),
-    "aro-order": ("coco_order.json", ORDER, (), "coco_order", None),
-    "whatsup": (
-        "controlled_images_dataset.json", CONTROLLED, (), "controlled_images_dataset", None,
-    ),
+SETS = {
+    "winoground": ("examples.jsonl", [WINOGROUND]),
+    "sugarcrepe": ("add_att.json", {"0": SUGARCREPE}),
+    "aro-relation": ("visual_genome_relation.json", [RELATION]),
+    "aro-attribution": ("visual_genome_attribution.json", [ATTRIBUTION]),
+    "aro-order": ("coco_order.json", [ORDER]),
+    "whatsup": ("controlled_images_dataset.json", [CONTROLLED]),
 }
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_a_sets_entry_is_prepared_as_a_choice_among_its_captions(name, here):
-    file, entry, keys, kind, box = SETS[name]
-    write(here / file, {"0": entry} if name == "sugarcrepe" else [entry])
+def test_what_is_prepared_reads_back_as_it_was(name, here):
+    file, entries = SETS[name]
+    write(here / file, entries)
     account = prepare(name, here, here / "out", look=True)
-    (record,) = Records(here / "out" / name, "test")
-    texts = tuple(entry[key] for key in keys) or tuple(entry["caption_options"])
-    assert (record.texts, record.kind, record.box) == (texts, kind, box)
-    images = [image.path for image in record.images]
-    if name == "winoground":
-        assert images == [here / "images/ex_0_img_0.png", here / "images/ex_0_img_1.png"]
-        assert record.id == photo_id("ex_0_img_0.png")
-    else:
-        (image,) = images
-        assert image.name == (entry.get("filename") or entry.get("image_path", image.name)
-                              ).rpartition("/")[2]
-        assert record.id == content_hash(image.read_bytes())
-    assert f"test: {len(images)} images" in account.partition("\n")[0]
+    reader = choices.winoground if name == "winoground" else choices.single_image
+    records = [*Records(here / "out" / name, "test")]
+    for record, source in zip(records, reader(here / file, here), strict=True):
+        images = tuple(image.path for image in record.images)
+        assert replace(record, images=images) == replace(source, id=record.id)
+        pair = len(record.images) == 2
+        assert record.id == (
+            photo_id("ex_0_img_0.png") if pair else content_hash(record.images[0].read())
+        )
+    assert f"test: {2 if name == 'winoground' else 1} images" in account.partition("\n")[0]

@@ -8,7 +8,7 @@ import torch
 from helpers import same_state
 from minalbef.data import Record
 from minalbef.datasets import loader
-from minalbef.datasets.loader import RecordBatches
+from minalbef.datasets.loader import RecordBatches, ValidationBatches
 from minalbef.tasks import retrieval
 from miniature_sets import CONFIG, TOKENIZER, WORDS, jpeg
 
@@ -36,6 +36,16 @@ def batches(records, config=CONFIG, **options) -> RecordBatches:
 
 def same(a, b) -> bool:
     return same_state(vars(a), vars(b))
+
+
+def test_images_travel_as_bytes_and_are_floats_on_the_device():
+    training = batches(Pictures(11), workers=1)(0)
+    validation = next(
+        iter(ValidationBatches(Pictures(11), retrieval.collate, CONFIG, TOKENIZER, 8))
+    )
+    for batch in (training, validation):
+        assert batch.image.dtype == torch.uint8
+        assert batch.to("cpu").image.dtype == torch.float32
 
 
 def test_an_unreadable_picture_gives_way_to_the_epochs_next_and_is_named(tmp_path):

@@ -14,8 +14,8 @@ from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import Fault, Finder
 from minalbef.datasets.store import Records, read_about
 from minalbef.datasets.tables import Columns
-from minalbef.system.images import ChangedImage, open_image
-from miniature_sets import photo, texts_of
+from minalbef.system.images import ChangedImage, content_hash, open_image
+from miniature_sets import img2dataset, photo, texts_of, write
 
 WORDS = ("cat", "dog", "cow", "hen", "owl", "fox", "pig", "ape", "bat", "elk", "ant", "bee")
 
@@ -56,6 +56,26 @@ def content(out: Path) -> Counter:
 
 
 # identity is content
+
+
+def test_the_id_is_the_contents_hash_in_every_reader(tmp_path):
+    source = own(tmp_path)
+    prepare("pairs", source, tmp_path / "out")
+    img2dataset(tmp_path / "tars", 3)
+    prepare("shards", tmp_path / "tars", tmp_path / "out")
+    write(tmp_path / "coco" / "coco_train.json", [{"image": "train2014/a.jpg", "caption": "a cat"}])
+    (tmp_path / "coco" / "train2014").mkdir()
+    (tmp_path / "coco" / "train2014" / "a.jpg").write_bytes((source / "3.jpg").read_bytes())
+    prepare("coco", tmp_path / "coco", tmp_path / "out")
+    for name in ("pairs", "shards", "coco"):
+        for record in Records(tmp_path / "out" / name, "train"):
+            source_bytes = record.image.read()
+            assert record.id == content_hash(source_bytes) < 2**63
+    ids = {record.id for record in splits(tmp_path / "out" / "pairs")["train"]}
+    assert Records(tmp_path / "out" / "coco", "train")[0].id == content_hash(
+        (source / "3.jpg").read_bytes()
+    )
+    assert len(ids) > 4
 
 
 # splits

@@ -257,6 +257,13 @@ def test_a_question_that_cannot_be_used_is_counted_by_its_kind(tmp_path, change,
     assert len(records) == 1 and counts == {kind: 1}
 
 
+def test_official_questions_of_one_id_are_a_fault(tmp_path):
+    questions = [QUESTIONS[0], QUESTIONS[0], QUESTIONS[0] | {"question": "Another?"}]
+    path = write(tmp_path / "q.json", {"data_subtype": "val2014", "questions": questions})
+    records, counts, _ = read_all(public.vqa_official, path)
+    assert len(records) == 2 and counts == {"duplicate id": 1}
+
+
 def test_official_questions_and_annotations_are_joined_for_scoring(tmp_path):
     questions = write(tmp_path / "q.json", {"data_subtype": "val2014", "questions": QUESTIONS})
     annotations = write(

@@ -10,6 +10,7 @@ import torch
 from helpers import same_state
 from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
+from minalbef.datasets.readers import photo_id
 from minalbef.datasets.shards import shards
 from minalbef.datasets.store import Records
 from minalbef.system import distributed
@@ -19,10 +20,12 @@ from miniature_sets import (
     CONFIG,
     SIZES,
     TOKENIZER,
+    WORDS,
     img2dataset,
     photo,
     read_all,
     tar,
+    texts_of,
 )
 
 
@@ -34,6 +37,16 @@ def place(path, key: str) -> tuple[int, int]:
 
 
 # reading
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_img2datasets_shards_give_pictures_that_open_from_within_the_tar(tmp_path, format):
+    tars = img2dataset(tmp_path, *SIZES, format=format)
+    records, counts, _ = read_all(shards, tars[2])
+    assert texts_of(records) == [f"a three {word}" for word in WORDS[:7]]
+    assert counts == {}
+    assert records[4].image.read() == photo(204)
+    assert records[4].id == photo_id("https://x.org/2/4.jpg")
 
 
 HOSTILE = {  # what a sample has instead, and the kind of fault that it is

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from captions import CAPTIONS, prepare_captions, stop_at, train
+from captions import CAPTIONS, files, prepare_captions, stop_at, train
 from helpers import disturb, same_state, small
 from minalbef import load
 from minalbef.albef import ALBEF
@@ -125,6 +125,16 @@ def test_reports_of_other_weights_go_and_those_of_the_same_stay(saved, caplog):
     checkpoint.save(saved, disturb(run.model), run.tokenizer)
     assert set(saved.rglob("report.*")) == {saved / "start" / "report.json"}
     assert "coco-test/report.json, made with the old weights" in caplog.text
+
+
+def test_weights_are_not_saved_beside_the_state_of_others(run):
+    loaded = load(run)
+    checkpoint.save(run, loaded.model, loaded.tokenizer)
+    before = files(run)
+    with pytest.raises(ValueError,
+                       match="holds a run in training, whose state.pt has other weights"):
+        checkpoint.save(run, disturb(loaded.model), loaded.tokenizer)
+    assert files(run) == before
 
 
 def test_two_sets_of_your_own_never_share_a_report_and_it_knows_its_set_and_weights(

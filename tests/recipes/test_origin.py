@@ -14,6 +14,15 @@ from minalbef.system import checkpoint
 from minalbef.system.tokenizer import Tokenizer
 
 
+def test_other_records_with_the_same_words_are_noticed_too(tmp_path):
+    data = prepare_captions(tmp_path, CAPTIONS)
+    run = tmp_path / "run"
+    train(run, data)
+    prepare_captions(tmp_path, [CAPTIONS[1], CAPTIONS[0], *CAPTIONS[2:]])
+    with pytest.raises(ValueError, match=r"else .coco/train: \w+ there, \w+ here.; go on"):
+        train(run, data)
+
+
 def test_what_was_trained_on_is_what_stood_there_when_training_began(tmp_path, monkeypatch):
     """`prepare` may replace a set while a run reads on from the old files."""
     data = prepare_captions(tmp_path, CAPTIONS)

@@ -11,7 +11,7 @@ from PIL import Image
 from commands import call
 from helpers import disturb, same_state, small
 from minalbef.albef import ALBEF
-from minalbef.data import Record
+from minalbef.data import Record, transform
 from minalbef.datasets import loader
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
@@ -22,6 +22,7 @@ from minalbef.recipes.evaluate import evaluate_set, table
 from minalbef.recipes.finetune import settings
 from minalbef.recipes.provenance import trained_on
 from minalbef.system import checkpoint, distributed
+from minalbef.system.images import open_image
 from minalbef.system.metrics import read_table
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import nlvr2, vqa
@@ -201,17 +202,29 @@ def test_the_recipe_is_the_papers_and_the_model_its_own(
     assert (changed.epochs, changed.lr, changed.queue_size) == (1, 1e-5, 8)
 
 
-def test_a_small_runs_pictures_and_learning_rates_grow_from_its_own(prepared, source, tuned):
+def test_a_small_runs_pictures_grow_by_as_much_as_the_papers(prepared, source, tuned):
     for task, run, size in (("retrieval", source, 32), ("grounding", tuned["retrieval"], 32),
                             ("nlvr2", tuned["text_assignment"], 48)):
         config = recipe_of(task, [prepared / SETS[task]], run)
         # 24 * 384 / 256, in patches of 8
         assert config.image_size == size, task
         assert config.batch == checkpoint.read_run(run)[0].batch, task
-    config = recipe_of("retrieval", [prepared / "coco"], source)
-    for field in ("lr", "lr_start", "lr_end"):                   # paper-4m has 1e-4, it 1e-3
-        assert getattr(config, field) == pytest.approx(
-            10 * getattr(preset("retrieval-coco"), field)), field
+
+
+def test_a_small_models_learning_rates_grow_as_its_own_was_above_the_papers(
+        prepared, source, tmp_path):
+    assert checkpoint.read_run(source)[0].lr == 1e-3 and preset("paper-4m").lr == 1e-4
+    paper = preset("retrieval-coco")
+    for lr, growth in ((1e-3, 10), (2e-5, 1)):                   # never below the paper's
+        run = shutil.copytree(source, tmp_path / str(lr))
+        config = json.loads((run / "config.json").read_text()) | {"lr": lr}
+        (run / "config.json").write_text(json.dumps(config))
+        config = recipe_of("retrieval", [prepared / "coco"], run)
+        for field in ("lr", "lr_start", "lr_end"):
+            rate = growth * getattr(paper, field)
+            assert getattr(config, field) == pytest.approx(rate), field
+    config = recipe_of("retrieval", [prepared / "coco"], source, changes=("lr=0.5",))
+    assert config.lr == 0.5
 
 
 @pytest.mark.parametrize("task, data, options, message", [
@@ -273,6 +286,32 @@ def evaluated(task: str, tuned, prepared, tmp_path, **options):
     assert result == report.read_report(run / f"{SETS[task]}-test")
     assert (result["task"], result["set"], result["split"]) == (task, SETS[task], "test")
     return result, list(Records(folder, "test")), load_model(task, run)[0], tokenizer
+
+
+def read(record, tokenizer: Tokenizer):
+    """A record's picture and text as the model reads them, a batch of one."""
+    return transform(open_image(record.image), 32)[None], *tokenizer.encode([record.text], 32)
+
+
+def near(figure: float, values) -> bool:
+    return abs(figure - sum(values) / len(values)) < 1e-4
+
+
+@torch.no_grad()
+def test_entailment_counts_what_is_right(tuned, prepared, tmp_path):
+    result, records, model, tokenizer = evaluated("entailment", tuned, prepared, tmp_path)
+    answers = [model(*read(record, tokenizer)).argmax().item() for record in records]
+    labels = [("contradiction", "neutral", "entailment").index(record.label)
+              for record in records]
+    assert len(set(answers)) > 1, "the check is blind"
+    assert near(result["test"]["accuracy"], [a == b for a, b in zip(answers, labels)])
+    assert result["counts"]["test"]["accuracy"] == 6
+    assert near(result["baselines"]["majority"]["accuracy"], [label == 1 for label in labels])
+    low, high = result["intervals"]["test"]["accuracy"]
+    assert low < result["test"]["accuracy"] < high
+    assert result["protocol"] == "fine-tuned on entailment/train"
+    assert f"accuracy{'':29}{100 * result['test']['accuracy']:6.2f}  (" in table(result)
+    assert ")  chance 33.33\n" in table(result) and result["chance"] == {"accuracy": 0.33333}
 
 
 @torch.no_grad()
@@ -351,7 +390,7 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path):
 # the work shared
 
 
-@pytest.mark.parametrize("task", ["retrieval", "vqa", "grounding"])
+@pytest.mark.parametrize("task", ["retrieval", "entailment", "vqa", "grounding"])
 def test_two_processes_do_what_one_does(task, tuned, prepared, monkeypatch):
     model, tokenizer, _ = load_model(task, tuned[task])
     records = Records(prepared / SETS[task], "test")
@@ -448,3 +487,15 @@ def test_each_epoch_is_evaluated_and_the_best_weights_are_a_run_of_their_own(
     for words in (f"the best {name} in validation is {max(figures):.4f}, after step {best['step']} of 6",
                   f"validation after epoch 1, step 2: {name} {figures[0]:.4f}; the best so far"):
         assert words in caplog.text
+
+
+def test_r_mean_is_the_mean_of_six_recalls(tuned, prepared, tmp_path):
+    """As the original's itm_eval has it, in which a direction's mean is of R@1, R@5 and R@10."""
+    result, *_ = evaluated("retrieval", tuned, prepared, tmp_path, top=3)
+    for way, figure in result["r_mean"].items():
+        recalls = [result["test"][f"{way}_{side}_r{k}"] for side in ("i2t", "t2i")
+                   for k in (1, 5, 10)]
+        assert figure == pytest.approx(sum(recalls) / 6, abs=1e-4)
+        assert f"{way + ' r mean':36} {100 * figure:6.2f}" in table(result)
+    assert result["r_mean"].keys() == {"itc", "rerank", "rerank_plus"}
+    assert len({round(value, 4) for value in result["r_mean"].values()}) > 1
