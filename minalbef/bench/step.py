@@ -22,7 +22,6 @@ from minalbef.config import Config
 from minalbef.fast import loop
 from minalbef.presets import PRESETS, preset
 from minalbef.pretrain import Pretrain
-from minalbef.recipes import launch
 from minalbef.recipes.pretrain import begin
 from minalbef.recipes.report import command, commit, describe_device, now
 from minalbef.scenes.batches import SceneBatches
@@ -31,6 +30,7 @@ from minalbef.system.limits import nearest
 from minalbef.system.metrics import TICK
 from minalbef.system.settings import read_changes, replace_checked
 from minalbef.system.tokenizer import Tokenizer
+from minalbef.system.training import check_negatives
 from minalbef.tasks.base import Task
 from minalbef.tasks.table import TASKS, find_task_of_preset
 
@@ -75,7 +75,7 @@ class Steps:
         Raises ValueError for a device that isn't there, or a batch that is too small for the task.
         """
         self.device = distributed.join(config.device)
-        launch.check_rows(task, TASKS[task].least_rows, config)
+        check_negatives(task, TASKS[task].least_rows, config)
         torch.manual_seed(config.seed)
         self.batch: Callable[[int], Any]
         if task == "pretrain" and config.objects:

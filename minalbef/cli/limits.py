@@ -13,7 +13,7 @@ LIMITS = RANGES | {
     "processes": (1, 256),
     "seeds": (1, 256),
     "only": RANGES["seed"],
-    "share": RANGES["data_fraction"],
+    "share": RANGES["data_fraction"],            # of the ablation's samples
     "workers": (0, 1_024),
     "size": (0.001, 1),
     "most_bad": (0, 1),

@@ -91,11 +91,9 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     if figures["task"] != "pretrain":
         print(tables.task_table([figures]))
         return
-    page.write_page(run, figures, out)           # of what was learnt
+    page.write_page(run, figures, out)
     print(tables.summary_table(figures))
     print(f"\n{out}/report.html shows what was learnt")
-
-
 
 
 def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),

@@ -72,7 +72,9 @@ def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("r
         data: sets of `minalbef prepare`, or splits, such as prepared/coco prepared/shards
         workers: processes that open images ahead, or paint them, for each that trains
     """
+    from minalbef.recipes import launch
     from minalbef.recipes import pretrain as recipe
+    launch.follow_launcher()
     data, changes = part_changes(data, changes)
     config = recipe.settings(preset, changes, data)
     recipe.pretrain(config, run, data, workers=workers, **vars(sets))
@@ -126,6 +128,8 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         data: sets of `minalbef prepare`, or splits of them, such as prepared/coco
     """
     from minalbef.recipes import finetune as recipe
+    from minalbef.recipes import launch
+    launch.follow_launcher()
     data, changes = part_changes(data, changes)
     source = source_of(source)
     run = run or Path("runs", task)

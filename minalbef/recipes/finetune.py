@@ -35,6 +35,7 @@ from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.system import checkpoint, distributed, writing
 from minalbef.system.limits import nearest
 from minalbef.system.settings import read_changes, replace_checked, require_config
+from minalbef.system.training import check_negatives
 from minalbef.tasks.base import TaskModule
 from minalbef.tasks.run import load
 from minalbef.tasks.table import TASKS, find_task
@@ -231,9 +232,8 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
         config = settings(task, source, (), data)
     require_config(config)
     writing.check_folder(folder)
-    launch.follow_launcher()
     device = distributed.join(config.device)
-    launch.check_rows(task, find_task(task).least_rows, config)
+    check_negatives(task, find_task(task).least_rows, config)
     config = checkpoint.settle_precision(config, folder, device)
     first_process = distributed.rank() == 0
     _, _, tokenizer, weights = checkpoint.read_run(source)
@@ -287,7 +287,7 @@ def train_text_assignment(task: str, module: TaskModule, source: Path, folder: P
                           ) -> None:
     """Start a module from the pretraining of its task on scenes, in place: text assignment."""
     pretraining = TASKS[TASKS[task].pretraining]
-    launch.check_rows(pretraining.name, pretraining.least_rows, config)
+    check_negatives(pretraining.name, pretraining.least_rows, config)
     assignment = pretraining.module(config)
     begin(assignment, source, config)
     recipe = replace(config, epochs=1.0, epoch=captions)

@@ -1,6 +1,5 @@
 """Training in several processes of this machine, which end whenever their command does."""
 import logging
-import math
 import os
 import signal
 import subprocess
@@ -15,8 +14,6 @@ from typing import BinaryIO
 import torch
 import torch.distributed as dist
 
-from minalbef.config import Config
-from minalbef.system import distributed
 from minalbef.system.interrupt import catch_signals
 
 LOG = logging.getLogger("minalbef")
@@ -114,23 +111,6 @@ def fitting_processes(*batches: tuple[int, int]) -> int:
     return count
 
 
-def check_rows(task: str, least_rows: int, config: Config) -> None:
-    """Raises ValueError for a batch in which rows have fewer others than the task needs negatives.
-
-    A pass of batch=1 has none: ITM would learn that every pair matches. Called after joining the
-    other processes. least_rows: the task's, see tasks.base.Task
-    """
-    world = distributed.world()
-    peers = len(distributed.peers(config.hard_negatives))
-    rows = config.batch // config.accumulate // world * peers
-    if rows < least_rows:
-        least = math.ceil(least_rows / peers) * config.accumulate * world
-        raise ValueError(f"batch={config.batch}: {task} draws negatives from the rows of a "
-                         f"pass, and {rows} (accumulate={config.accumulate}, processes: {world}, "
-                         f"hard_negatives={config.hard_negatives}) are too few; take at least "
-                         f"batch={least}")
-
-
 def wait_for(workers: Sequence[subprocess.Popen], signals: Sequence[int]) -> list[bool]:
     """Wait until all have ended, or GRACE seconds after a signal or a failure.
 
@@ -161,13 +141,19 @@ def print_failures(codes: list[int], pids: list[int], files: Sequence[BinaryIO |
             file.seek(0)
             print(file.read().decode(errors="replace"), end="", file=sys.stderr)
         if codes[rank] < 0:
-            number = -codes[rank]
-            known = number in [*map(int, signal.Signals)]
-            name = signal.Signals(number).name if known else f"signal {number}"
             LOG.error(f"training process {rank} (pid {pids[rank]}) was killed by "
-                      f"{name}{LIKELY.get(name, '')}; {RESUME}")
+                      f"{killer(-codes[rank])}; {RESUME}")
     if not causes:
         LOG.error(f"the training processes lost each other; {RESUME}")
+
+
+def killer(number: int) -> str:
+    """A signal's name, with the likely reason."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    return name + LIKELY.get(name, "")
 
 
 def followed() -> bool:

@@ -17,13 +17,16 @@ from minalbef import train
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.ema import make_teacher
+from minalbef.fast.pretrain import fast_form, in_form
 from minalbef.masking import mask_rates
 from minalbef.presets import preset
 from minalbef.pretrain import Pretrain
+from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.system import checkpoint, distributed, writing
 from minalbef.system.metrics import read_metrics
 from minalbef.system.settings import other_settings, read_changes, require_config
 from minalbef.system.tokenizer import Tokenizer
+from minalbef.system.training import check_negatives
 
 if TYPE_CHECKING:                     # scenes need no reader of sets, and sets need no painter
     from minalbef.datasets.store import Folders
@@ -113,8 +116,6 @@ def begin(config: Config, data: "Folders" = (), vocab: Path | None = None,
 
     See `pretrain`. Raises ValueError for what does not fit together.
     """
-    from minalbef.fast.pretrain import in_form
-    from minalbef.scenes.pretrain import ScenePretrain
     tokenizer, rates = read_captions(config, data, vocab)
     config = replace(config, vocab_size=len(tokenizer))
     torch.manual_seed(config.seed)
@@ -136,10 +137,7 @@ def begin(config: Config, data: "Folders" = (), vocab: Path | None = None,
 
 def usual_task(config: Config) -> Any:
     """The paper's pretraining, or that with a loss for minimal pairs where batches have some."""
-    if not (config.objects and config.siblings):
-        return Pretrain
-    from minalbef.scenes.pretrain import ScenePretrain
-    return ScenePretrain
+    return ScenePretrain if config.objects and config.siblings else Pretrain
 
 
 def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Path | None = None,
@@ -160,15 +158,13 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
     With another image encoder, set warm_steps=0.
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
-    from minalbef.recipes import launch
     require_config(config)
     folder = Path(folder)
     if not data:
         for_scenes(config)
-    launch.follow_launcher()
     device = distributed.join(config.device)
     if make is None:                             # a task of yours may have no ITM
-        launch.check_rows("pretrain", ROWS, config)
+        check_negatives("pretrain", ROWS, config)
     config = checkpoint.settle_precision(config, folder, device)
     first_process = distributed.rank() == 0
     with writing.lock(folder):
@@ -180,7 +176,6 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
         random = [name for name, given in (("image", vit), ("text", bert)) if not (given or make)]
         origin = {"tokenizer": tokenizer.digest()} | freeze_encoders(task, freeze, random)
         if make is not None:
-            from minalbef.fast.pretrain import fast_form
             from minalbef.recipes.own_code import origin_of_code
             usual = usual_task(config)
             origin |= origin_of_code(make, task, (usual, fast_form(usual)))

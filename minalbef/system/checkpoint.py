@@ -382,9 +382,10 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
     if difference := settings.other_settings(state["config"], config):
         problem = f"with other settings ({difference})"
     elif origin and state["origin"]:             # a loop of your own may have none
-        difference = settings.differences(state["origin"], dict(origin))
-        order = {"order": list(state["origin"])}
-        if difference := difference or settings.differences(order, {"order": list(origin)}):
+        there = state["origin"]
+        difference = (settings.differences(there, dict(origin))
+                      or settings.differences({"order": list(there)}, {"order": list(origin)}))
+        if difference:
             problem = f"that began from something else ({difference})"
     if problem:
         raise ValueError(f"{folder} holds a run {problem}; go on with what it began with, or "

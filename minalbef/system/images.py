@@ -43,7 +43,7 @@ class ImageFile:
     offset, size: where its bytes are in a tar; size None: all of the file
     hash: its `content_hash` when it was prepared; None: nothing is checked
     again: the command that prepares its set again
-    upright: it is opened so whoever asks, as in records of your own sets; see `open_image`
+    upright: it is always opened so, as in records of your own sets; see `open_image`
     """
 
     path: Path

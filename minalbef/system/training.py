@@ -1,5 +1,6 @@
 """Around the loop: what it may train, and what no step has trained."""
 import gc
+import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,23 @@ def check_task(task: nn.Module, config: Config, title: str) -> None:
         raise ValueError(f"{title}: {type(task).__name__} trains in one process, and these are "
                          f"{world}; take its quick form, minalbef.fast.pretrain.fast_form("
                          f"{type(task).__name__})")
+
+
+def check_negatives(task: str, least_rows: int, config: Config) -> None:
+    """Raises ValueError for a batch in which rows have fewer others than the task needs negatives.
+
+    A pass of batch=1 has none: ITM would learn that every pair matches. Called after joining the
+    other processes. least_rows: the task's, see tasks.base.Task
+    """
+    world = distributed.world()
+    peers = len(distributed.peers(config.hard_negatives))
+    rows = config.batch // config.accumulate // world * peers
+    if rows < least_rows:
+        least = math.ceil(least_rows / peers) * config.accumulate * world
+        raise ValueError(f"batch={config.batch}: {task} draws negatives from the rows of a "
+                         f"pass, and {rows} (accumulate={config.accumulate}, processes: {world}, "
+                         f"hard_negatives={config.hard_negatives}) are too few; take at least "
+                         f"batch={least}")
 
 
 def check_start(start: int, folder: Path) -> None:

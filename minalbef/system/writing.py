@@ -150,8 +150,8 @@ def hold(path: Path, action: str, option: str) -> Iterator[None]:
     A JSON file beside it says which process that is. Both are removed afterwards, and the folder
     if nothing is in it, as after a failed start. Where the file system has no locks, everybody
     gets one.
-    Raises ValueError where another process holds it: it does `action`, and `option` names another
-    folder
+    action: what a holder does, for the message. option: the one that names another folder
+    Raises ValueError where another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file_lock = FileLock(path, blocking=False)

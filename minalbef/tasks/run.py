@@ -103,8 +103,11 @@ class Run:
         """Unit vectors in the shared space: -> (texts, e)."""
         self.require("text_proj")
         tokens, keep = self._tokens(text)
-        text_tokens, keep = ranking.encode_texts(self.model, tokens, keep, TEXT_CHUNK)
-        return self.model.text_feature(text_tokens, keep)
+        features = []
+        for chunk in zip(tokens.split(TEXT_CHUNK), keep.split(TEXT_CHUNK)):
+            text_tokens, mask = ranking.encode_texts(self.model, *chunk)
+            features.append(self.model.text_feature(text_tokens, mask))
+        return torch.cat(features)               # a text's tokens are 30 times as large
 
     def similarity(self, image: Images, text: Texts, quiet: bool = True) -> Tensor:
         """Cosine similarity of each image and text in ITC's shared space: -> (images, texts)."""
@@ -121,11 +124,11 @@ class Run:
         if top is not None and (not isinstance(top, int) or top < 1):
             raise ValueError(f"top={top!r} must be a whole number of at least 1, "
                              "or None for all texts")
+        tokens, keep = self._tokens(text)
+        text_tokens, keep = ranking.encode_texts(self.model, tokens, keep)
         if top is not None:
             self.require("image_proj", "text_proj")
-        tokens, keep = self._tokens(text)
-        text_tokens, keep = ranking.encode_texts(self.model, tokens, keep, TEXT_CHUNK)
-        text_features = self.model.text_feature(text_tokens, keep)
+            text_features = self.model.text_feature(text_tokens, keep)
         probabilities = []
         for pixels in self._pixels(image, quiet):
             image_tokens = self.model.encode_image(pixels)
