@@ -132,7 +132,7 @@ def _draw_curve(ax: Axes, name: str, x: np.ndarray, y: np.ndarray) -> None:
     ax.plot(x, mean, color=COLOURS[name])
     low, high = np.quantile(y, (0.0, 0.99))
     ax.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.25 * (high - low) + 1e-3)
-    ax.set_title(LOSSES[name])
+    ax.set_title(LOSSES[name].replace(": ", ":\n"))          # as wide as a panel
     ax.set_xlabel("thousand images seen")
     ax.annotate(f"{mean[-1]:.2f}", (x[-1], mean[-1]), color=INK, xytext=(0, 11), ha="right",
                 textcoords="offset points")
