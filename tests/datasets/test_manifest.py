@@ -55,6 +55,17 @@ def content(out: Path) -> Counter:
     return counts
 
 
+def test_of_a_fraction_of_the_data_the_training_images_are_a_part_and_the_test_is_whole(tmp_path):
+    source = own(tmp_path, 60)
+    ids = {}
+    for fraction in (0.3, 0.6, 1.0):
+        prepare("pairs", source, tmp_path / f"{fraction}", data_fraction=fraction)
+        sets = splits(tmp_path / f"{fraction}" / "pairs")
+        ids[fraction] = {record.id for record in sets["train"]}, {r.id for r in sets["test"]}
+    assert ids[0.3][0] < ids[0.6][0] < ids[1.0][0]
+    assert ids[0.3][1] == ids[0.6][1] == ids[1.0][1] != set()
+
+
 # identity is content
 
 
