@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from captions import CAPTIONS, files, prepare_captions, train
+from captions import CAPTIONS, SIZES, files, prepare_captions, train
 from helpers import disturb, small
 from minalbef.albef import ALBEF
 from minalbef.datasets.loader import RecordBatches
-from minalbef.recipes import finetune, provenance
+from minalbef.datasets.store import Records
+from minalbef.recipes import finetune, pretrain, provenance
 from minalbef.recipes.provenance import trained_on
+from minalbef.recipes.sets import TrainingSets
 from minalbef.system import checkpoint
 from minalbef.system.tokenizer import Tokenizer
 
@@ -37,6 +39,15 @@ def test_what_was_trained_on_is_what_stood_there_when_training_began(tmp_path, m
     train(tmp_path / "run", data)
     assert trained_on(tmp_path / "run")["pretrained"] == {"coco/train": first}
     assert first != provenance.hash_of(data, "train"), "the check is blind"
+
+
+def test_a_fraction_of_the_data_is_what_is_trained_on(tmp_path):
+    data = prepare_captions(tmp_path, [f"{text} {i}" for i in range(5) for text in CAPTIONS])
+    whole = {record.id for record in Records(data, "train")}
+    config = pretrain.settings("tiny", [*SIZES, "data_fraction=0.5"], (data,))
+    sets = TrainingSets("pretrain", (data,), config, Tokenizer.train(CAPTIONS, 96), tmp_path)
+    part = {record.id for record in sets.records}
+    assert part < whole and len(sets.records) == config.epoch == len(part)
 
 
 @pytest.fixture(scope="module")
