@@ -53,8 +53,12 @@ class ALBEF(nn.Module):
         self.load_state_dict(albef.state_dict())
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """(b, 3, s, s) -> (b, 1 + n, d), the first token [CLS]."""
-        return self.image_encoder(image.to(self.image_proj.weight.dtype))
+        """(b, 3, s, s) -> (b, 1 + n, d), the first token [CLS].
+
+        Of an encoder that is frozen, tokens that were computed before may come in their place.
+        """
+        image = image.to(self.image_proj.weight.dtype)
+        return image if image.ndim == 3 else self.image_encoder(image)
 
     def encode_text(self, tokens: Tensor, keep: Tensor) -> Tensor:
         """tokens, keep: (b, l) -> (b, l, d)."""

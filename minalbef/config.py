@@ -9,7 +9,14 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, TypeVar
 
-from minalbef.system.limits import check_encoder, check_kind, check_multiple, check_range, nearest
+from minalbef.system.limits import (
+    check_encoder,
+    check_freeze,
+    check_kind,
+    check_multiple,
+    check_range,
+    nearest,
+)
 
 Number = TypeVar("Number", int, float)
 
@@ -62,7 +69,7 @@ class ModelConfig(_Checked):
     pos_scale: float = number(0.0, 0, 1_000)  # > 0: positions start as sines of this deviation
 
     # text encoder and fusion, section 3.1: the lower and the upper half of BERT-base
-    text_encoder: str = "bert"  # or yourmodule:YourClass
+    text_encoder: str = "bert"  # or bert-mean: ITC reads the words' mean, or yourmodule:YourClass
     vocab_size: int = number(30_522, 1, MANY)
     text_length: int = number(25, 2, 100_000)  # word pieces with [CLS]; texts were cut at 30 words
     positions: int = number(512, 2, 100_000)  # rows of BERT's table; text_length of them are used
@@ -79,8 +86,8 @@ class ModelConfig(_Checked):
     def check(self) -> None:
         """Raises ValueError for sizes that do not fit together."""
         super().check()
-        check_encoder("image_encoder", self.image_encoder, "vit, timm:NAME")
-        check_encoder("text_encoder", self.text_encoder, "bert")
+        check_encoder("image_encoder", self.image_encoder, "vit", "timm:NAME")
+        check_encoder("text_encoder", self.text_encoder, "bert", "bert-mean")
         check_multiple("image_size", self.image_size, "patch_size", self.patch_size)
         check_multiple("image_width", self.image_width, "image_heads", self.image_heads)
         check_multiple("text_width", self.text_width, "text_heads", self.text_heads)
@@ -159,6 +166,13 @@ class TrainConfig(_Checked):
     save_every: int = number(1_000, 1, MANY)  # steps
     validate_every: float = number(0.0, 0, 1_000_000)  # epochs; the best goes to RUN/best; 0: never
 
+    # what it starts from, section 3.5, see weights.starts; and what stays so
+    image_start: str = ""  # weights for the image encoder: a file, folder, package, name or run
+    text_start: str = ""  # a BERT's, for text encoder and fusion
+    freeze: str = ""  # image, text, or the lowest n layers of one: "image,text:3"
+    pretrained_lr: float = number(1.0, 0, 1_000)  # times lr, of weights that were loaded, by AdamW
+    class_names: bool = False  # the image start's classes are images, their names captions
+
     # how it is computed; what alters results by more than rounding says so
     fast: bool = True  # False: the plain step and loop, as one reads them; in one process
     device: str = word("auto", "cpu", "cuda", "mps")  # "auto": a GPU where there is one
@@ -178,6 +192,7 @@ class TrainConfig(_Checked):
     def check(self) -> None:
         """Raises ValueError for betas that are none, and passes that do not divide the batch."""
         super().check()
+        check_freeze(self.freeze)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas={self.betas} must be two numbers, from 0 to less than 1, "
                              "such as 0.9,0.999")

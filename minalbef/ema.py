@@ -39,6 +39,7 @@ class Trainable(nn.Module):
     # the student's parts that no step trains, such as heads of other tasks, where every step trains
     # all the others; None where that isn't so: several GPUs are then a little slower
     unused_parts: Collection[str] | None = None
+    loaded: Collection[str] = ()      # the student's weights that come from what it starts from
 
     def draws(self, step: int) -> Any:
         """The random draws of a step: none."""
@@ -70,6 +71,10 @@ class Distilled(Trainable, Generic[M]):
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         self.teacher.eval()           # the original's teacher uses dropout, too
+        for part in self.student.modules():      # what is frozen gives the same tokens each time
+            trained = [p.requires_grad for p in part.parameters()]
+            if trained and not any(trained):
+                part.eval()
         return self
 
     def start(self, albef: nn.Module, teacher: nn.Module | None = None) -> None:

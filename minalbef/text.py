@@ -71,6 +71,14 @@ class TextEncoder(nn.Module):
         return self.embeddings.word_embed.weight
 
 
+class MeanTextEncoder(TextEncoder):
+    """The same, with the mean of its words in place of [CLS] for ITC, as sentence encoders do."""
+
+    def pool(self, x: Tensor, keep: Tensor) -> Tensor:
+        """(b, l, d) -> (b, d)."""
+        return (x * keep[:, :, None]).sum(1) / keep.sum(1, keepdim=True)
+
+
 class WordHead(nn.Module):
     """Which word stood here: (..., d) -> (..., v).
 

@@ -162,7 +162,7 @@ def alpha_at(step: int, config: Config) -> float:
 def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
     """AdamW's groups by weight decay, and by `lr_scale`: its learning rate over the step's.
 
-    Matrices alone decay; temperature and stem each have a scale of their own. With decay_all,
+    Matrices alone decay; temperature, stem and loaded weights have a scale of their own. With decay_all,
     whatever is not 1-D decays: temperature, class token and positions too, as in the original.
     With config.muon_lr, groups of matrices that Muon trains have "muon".
     """
@@ -180,7 +180,10 @@ def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
         if last == "temperature":
             lr_scale = config.temperature_lr
         decay = config.weight_decay if decays else 0.0
-        muon = config.muon_lr > 0 and is_hidden(name, p)
+        loaded = name.removeprefix("student.") in getattr(task, "loaded", ())
+        if loaded:
+            lr_scale *= config.pretrained_lr
+        muon = config.muon_lr > 0 and is_hidden(name, p) and not loaded
         if muon:
             lr_scale *= config.muon_lr
         groups.setdefault((decay, lr_scale, muon), []).append(p)

@@ -3,7 +3,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 import tyro
 
@@ -48,12 +48,12 @@ class PretrainSets:
     vocab: Path | None = None
     """BERT's vocab.txt; without it, word pieces are learnt from the captions"""
     vit: str | None = None
-    """weights for the image encoder: a file, a folder, a name such as deit_base_patch16_224, or a
-    run, such as tiny/start"""
+    """weights for the image encoder: a file, a folder, a package, a name such as
+    deit_base_patch16_224, or a run, such as tiny/start"""
     bert: str | None = None
     """for text encoder and fusion, such as google-bert/bert-base-uncased"""
-    freeze: tuple[Literal["image", "text"], ...] = ()
-    """encoders that stay as they are"""
+    freeze: tuple[str, ...] = ()
+    """encoders that stay as they are, image or text, or the lowest layers of one: text:3"""
     most_bad: float = 0.01
     """share of unreadable images above which training stops"""
 
@@ -76,8 +76,8 @@ def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("r
     from minalbef.recipes import pretrain as recipe
     launch.follow_launcher()
     data, changes = part_changes(data, changes)
-    config = recipe.settings(preset, changes, data)
-    recipe.pretrain(config, run, data, workers=workers, **vars(sets))
+    config = recipe.settings(preset, changes, data, sets.vit, sets.bert, sets.freeze)
+    recipe.pretrain(config, run, data, sets.vocab, workers, sets.most_bad)
     if ends_here() and data:
         print(f"next: minalbef doctor {run} --data {' '.join(map(str, data))}")
     elif ends_here():
@@ -106,8 +106,8 @@ class FinetuneSets:
     """the recipe, by default the paper's for the task and the set"""
     workers: int = 0
     """processes that open images, for each that trains"""
-    freeze: tuple[Literal["image", "text"], ...] = ()
-    """encoders that stay as they are"""
+    freeze: tuple[str, ...] = ()
+    """encoders that stay as they are, image or text, or the lowest layers of one: text:3"""
     most_bad: float = 0.01
     """share of unreadable images above which training stops"""
 
@@ -136,9 +136,10 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
     if not data:
         finetune_on_scenes(task, changes, source, run, scenes)
         return
+    if sets.freeze:
+        changes = (*changes, f"freeze={','.join(sets.freeze)}")
     config = recipe.settings(task, source, changes, data, sets.preset)
-    recipe.finetune(task, source, run, config, data, workers=sets.workers, most_bad=sets.most_bad,
-                    freeze=sets.freeze)
+    recipe.finetune(task, source, run, config, data, workers=sets.workers, most_bad=sets.most_bad)
     if ends_here():
         from minalbef.datasets.store import place_of
         from minalbef.evaluation.validation import BEST

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageEnhance, ImageOps
 
-from minalbef.system.images import open_image
+from minalbef.system.images import is_tokens, open_image
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
 
@@ -43,6 +43,9 @@ def view(record: Any, size: int, crop: float, seed: int, epoch: int, number: int
     else:
         texts = [record.text]
     flip = not SIDES.search(" ".join(texts))
+    if is_tokens(record.image):                  # plain and mirrored
+        mirrored = int(rng.random() < 0.5 and flip)
+        return replace(record, image=record.image[mirrored])
     least = least_side(size, crop)
 
     def open_view(image: Any) -> np.ndarray:

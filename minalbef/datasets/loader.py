@@ -18,7 +18,7 @@ from minalbef.data import Batch
 from minalbef.datasets.augment import view
 from minalbef.evaluation.loop import Records
 from minalbef.system import distributed
-from minalbef.system.images import open_image, reads_upright
+from minalbef.system.images import is_tokens, open_image, reads_upright
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.system.writing import name_file
 
@@ -257,6 +257,8 @@ class ValidationBatches:
         """A record with its image opened and resized."""
         record = self.records[number]
         size = self.config.image_size
+        if is_tokens(record.image):
+            return record
         image = open_image(record.image, reads_upright(self.records, self.config))
         return replace(record, image=np.array(image.resize((size, size), BICUBIC)))
 

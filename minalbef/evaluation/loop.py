@@ -114,7 +114,9 @@ def encode_images(model: ALBEF, records: Records, rows: Sequence[int], how: How)
     loader = _loader(records, rows, how, show, pin_memory=how.device.type == "cuda")
     tokens = []
     for pixels in progress(loader, "images", how.quiet):
-        images = normalise(pixels.to(how.device, non_blocking=True))
+        images = pixels.to(how.device, non_blocking=True)
+        if images.dtype == torch.uint8:          # else they are tokens already
+            images = normalise(images)
         tokens.append(model.encode_image(images))
     return torch.cat(tokens)
 

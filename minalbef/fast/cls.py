@@ -8,14 +8,15 @@ from minalbef.text import TextEncoder, TextLayer
 from minalbef.vision import Block, ViT
 
 
-def image_cls(encoder: Any, image: Tensor) -> Tensor:
-    """encoder(image)[:, :1] to rounding: (b, 3, s, s) -> (b, 1, d).
+def image_cls(model: Any, image: Tensor) -> Tensor:
+    """model.encode_image(image)[:, :1] to rounding: (b, 3, s, s) -> (b, 1, d).
 
     An encoder that isn't a ViT gives all its tokens.
     """
-    if type(encoder) is not ViT:
-        return encoder(image)
-    return attend_cls(encoder, encoder.patch_embed(image))
+    encoder = model.image_encoder
+    if type(encoder) is not ViT or image.ndim == 3:
+        return model.encode_image(image)
+    return attend_cls(encoder, encoder.patch_embed(image.to(model.image_proj.weight.dtype)))
 
 
 def attend_cls(encoder: Any, patches: Tensor) -> Tensor:

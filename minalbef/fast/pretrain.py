@@ -64,7 +64,9 @@ class FastPretrain(Pretrain):
             words = draws if isinstance(draws, MaskedDraws) else self.hide_words(batch, draws)
 
         # 1. and 2. encode, and ask the teacher
-        patches = self.stem(batch.image) if phase.teacher and self.config.share_stem else None
+        patches = None
+        if phase.teacher and self.config.share_stem and batch.image.ndim == 4:   # not tokens
+            patches = self.stem(batch.image)
         encoded = encode(student, batch, words, patches)
         answer = encoded
         if phase.teacher:
@@ -138,11 +140,10 @@ class FastPretrain(Pretrain):
         """The teacher's encodings; without words to guess, [CLS] alone, which ITC reads."""
         if words is not None:
             return encode(teacher, batch, words, patches)
-        encoder = teacher.image_encoder
         if patches is None:
-            image = image_cls(encoder, batch.image.to(teacher.image_proj.weight.dtype))
+            image = image_cls(teacher, batch.image)
         else:
-            image = attend_cls(encoder, patches)
+            image = attend_cls(teacher.image_encoder, patches)
         text = text_cls(teacher.text_encoder, batch.tokens, batch.keep)
         features = teacher.image_feature(image), teacher.text_feature(text, batch.keep)
         return Encoded(image, text, text, features)

@@ -31,6 +31,8 @@ MOST_WEIGHTS = 15_000_000             # 80 MB in the file
 THUMBNAIL = 160                       # pixels of an image's longer side in the page
 QUALITY = 80                          # of WebP: 3 to 5 KB each
 
+MUCH = 1000.0                         # a weight of similarity beside which ITM counts for nothing
+
 
 def write_page(run: Run, folder: Path, out: Path) -> tuple[int, dict[str, str]]:
     """Write the page of a folder's images, subfolders included.
@@ -52,7 +54,7 @@ def write_page(run: Run, folder: Path, out: Path) -> tuple[int, dict[str, str]]:
         "words": None if words is None else sorted(words),
         "guesses": not {"word_head"} & {*run.absent, *run.untrained},
         "first": FIRST,
-        "weight": similarity_weight(run.path),
+        "weight": min(similarity_weight(run.path), MUCH),    # JSON has no infinity
         "folder": folder.resolve().name,
         "pictures": pictures,
         "tokens": pack({"tokens": tokens}),

@@ -3,7 +3,7 @@
 It trains on the embedded scenes, on prepared sets, or on your own batches.
 """
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from minalbef.evaluation.validation import Validation
 from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.own_code import origin_of_code
-from minalbef.recipes.pretrain import for_scenes, freeze_encoders, still_guesses
+from minalbef.recipes.pretrain import for_scenes, still_guesses
 from minalbef.recipes.sets import TrainingSets
 from minalbef.scenes.batches import SceneBatches, least_rows
 from minalbef.scenes.questions import need_scenes
@@ -39,6 +39,7 @@ from minalbef.system.training import check_negatives
 from minalbef.tasks.base import TaskModule
 from minalbef.tasks.run import load
 from minalbef.tasks.table import TASKS, find_task
+from minalbef.weights import starts
 
 LOG = logging.getLogger("minalbef")
 # on scenes, from `tiny`: larger images, so that position embeddings are resized, and distillation,
@@ -66,10 +67,12 @@ TUNING: dict[str, Any] = dict(
     validate_every=0.0,
 )
 # sizes of the model, which a run takes from its source and no option can change
-SIZES = ("patch_size image_width image_depth image_heads image_mlp_ratio stem vocab_size positions "
-         "text_width text_depth text_heads text_mlp_ratio fusion_depth fuse_cls embed_dim").split()
+SIZES = ("image_encoder patch_size image_width image_depth image_heads image_mlp_ratio stem "
+         "text_encoder vocab_size positions text_width text_depth text_heads text_mlp_ratio "
+         "fusion_depth fuse_cls embed_dim").split()
 # on prepared sets a run also takes these settings from its source, unless you change them
-SOURCE_FIELDS = [*SIZES, "pos_scale", "dropout", "init_std", "queue_size", "equal_texts_match"]
+SOURCE_FIELDS = [*SIZES, "pos_scale", "dropout", "init_std", "queue_size", "equal_texts_match",
+                 "image_start", "text_start", "freeze"]
 
 
 # the first weights
@@ -203,7 +206,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
              data: Folders = (), baseline: str = "", workers: int = 0, most_bad: float = 0.01,
              assign: int = 20_000, quiet: bool = False,
              batches: Callable[[int], Any] | None = None,
-             validation: Validation | None = None, freeze: Collection[str] = ()) -> None:
+             validation: Validation | None = None) -> None:
     """Fine-tune a run for a task, into a run folder; called again, it resumes from the last
     checkpoint.
 
@@ -218,7 +221,6 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
         own Dataset
     validation: for your own batches, see recipes.validate; data have theirs, by
         config.validate_every
-    freeze: encoders that stay as they are: "image", "text"
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
     source = checkpoint.run_folder(source)
@@ -248,7 +250,9 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     torch.manual_seed(config.seed)               # of new layers
     module = differs.get("module", find_task(task).module)(config)
     begin(module, source, config)
+    starts.freeze(module.student, config)
     if sets:
+        sets.compute_tokens(module.student.albef.to(device), quiet)
         batches = sets.batches(workers, most_bad)
         validation = sets.validation(workers)
         if first_process:
@@ -260,7 +264,6 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
             train_text_assignment(task, module, source, folder, config, assign, origin, quiet)
     if baseline:
         origin["baseline"] = baseline
-    origin |= freeze_encoders(module, freeze)
     origin |= origin_of_code(find_task(task).module, module, (type(module),))
     with writing.lock(folder):
         if first_process:

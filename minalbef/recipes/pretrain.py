@@ -4,7 +4,7 @@ On prepared sets it starts from DeiT and BERT, or from scratch.
 """
 import logging
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,16 +40,23 @@ ROWS = 2                              # of a pass, for ITM: a row's negatives ar
 GUESSING = -math.log(1 / 3) / 3 - 2 * math.log(2 / 3) / 3    # 0.637: ITM at 1 true pair in 3
 MARGIN = 0.01                         # ITM has learnt something when its loss is lower by this
 SHORT = 100                           # steps: ITM's loss of a shorter run says nothing
-WEIGHTS = {"image": "--vit", "text": "--bert"}   # the flags that name initial weights
 
 
-def settings(name: str, changes: Sequence[str] = (), data: "Folders" = ()) -> Config:
+def settings(name: str, changes: Sequence[str] = (), data: "Folders" = (), vit: str | None = None,
+             bert: str | None = None, freeze: Sequence[str] = ()) -> Config:
     """A preset's settings to pretrain with, with your changes, such as "batch=32".
 
     data: prepared sets, see sets.pretraining_settings
+    vit, bert, freeze: the settings image_start, text_start and freeze, as flags
+    Sizes are those of the weights that it starts from, unless you change them.
     """
     changed = read_changes(tuple(changes))
+    flags = {"image_start": vit, "text_start": bert, "freeze": ",".join(freeze)}
+    changed |= {name: value for name, value in flags.items() if value}
     config = preset(name, **changed)
+    if config.image_start or config.text_start:
+        from minalbef.weights import starts
+        config = starts.fit_sizes(config, changed)
     if data:
         from minalbef.recipes.sets import pretraining_settings
         return pretraining_settings(config, data, changed)
@@ -110,51 +117,51 @@ def read_captions(config: Config, data: "Folders" = (), vocab: Path | None = Non
 
 
 def begin(config: Config, data: "Folders" = (), vocab: Path | None = None,
-          vit: str | None = None, bert: str | None = None,
           make: Callable[..., Pretrain] | None = None) -> tuple[Pretrain, Tokenizer, Config]:
     """The task with its first weights, its tokenizer, and the settings with the tokenizer's size.
 
     See `pretrain`. Raises ValueError for what does not fit together.
     """
-    tokenizer, rates = read_captions(config, data, vocab)
+    from minalbef.weights import starts
+    tokenizer, rates = read_captions(config, data, vocab or starts.vocabulary(config))
     config = replace(config, vocab_size=len(tokenizer))
     torch.manual_seed(config.seed)
+    if make is None:                             # what a task of yours makes may be trained already
+        starts.check_frozen(config)
     if make in (None, Pretrain, ScenePretrain):
         make = in_form(make or usual_task(config), config)
     task = make(config, special=tokenizer.special, mask=tokenizer.mask, rates=rates)
-    if vit or bert:
-        from minalbef.weights import pretrained
-    if vit:
-        image_encoder: Any = task.student.image_encoder
-        pretrained.load_vit(image_encoder, vit)
-    if bert:
-        pretrained.load_bert(task.student, bert)
-    loaded = vit or bert
-    if loaded and getattr(task, "teacher", None) is not None:    # a task of yours may have none
+    if config.class_names:
+        from minalbef.weights.class_names import add_classes
+        add_classes(task, tokenizer, config)
+    task.loaded = starts.load(task.student, config)
+    starts.freeze(task.student, config)
+    task.student.from_start = starts.kept_weights(task.student, task.loaded)
+    if task.loaded and getattr(task, "teacher", None) is not None:   # a task of yours may have none
         task.teacher = make_teacher(task.student)
     return task, tokenizer, config
 
 
 def usual_task(config: Config) -> Any:
-    """The paper's pretraining, or that with a loss for minimal pairs where batches have some."""
+    """The paper's pretraining, or that with a loss for class names, or for scenes' minimal pairs."""
+    if config.class_names:
+        from minalbef.weights.class_names import ClassNamesPretrain
+        return ClassNamesPretrain
     return ScenePretrain if config.objects and config.siblings else Pretrain
 
 
 def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Path | None = None,
-             vit: str | None = None, bert: str | None = None, workers: int = 0,
-             most_bad: float = 0.01, quiet: bool = False,
-             make: Callable[..., Pretrain] | None = None,
-             freeze: Collection[str] = ()) -> None:
+             workers: int = 0, most_bad: float = 0.01, quiet: bool = False,
+             make: Callable[..., Pretrain] | None = None) -> None:
     """Pretrain into a run folder; called again, it resumes from the last checkpoint.
 
     data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken. None: the
         embedded scenes
-    vocab: BERT's vocab.txt, which `bert` needs; without it, a tokenizer is trained on the captions
-    vit, bert: initial weights, files or names, see weights.pretrained
+    vocab: BERT's vocab.txt, which config.text_start needs, by default the one beside it; without
+        either, a tokenizer is trained on the captions
     workers: processes that open or paint images ahead. most_bad: see loader.RecordBatches
     make: the task, called as Pretrain is, with config, special, mask and rates; by default
         Pretrain, and with config.siblings ScenePretrain, which has a loss for minimal pairs
-    freeze: encoders that stay as they are: "image", "text"
     With another image encoder, set warm_steps=0.
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
@@ -168,13 +175,12 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
     config = checkpoint.settle_precision(config, folder, device)
     first_process = distributed.rank() == 0
     with writing.lock(folder):
-        task, tokenizer, config = begin(config, data, vocab, vit, bert, make)
+        task, tokenizer, config = begin(config, data, vocab, make)
         sets = None
         if data:
             from minalbef.recipes.sets import TrainingSets
             sets = TrainingSets("pretrain", data, config, tokenizer, folder)
-        random = [name for name, given in (("image", vit), ("text", bert)) if not (given or make)]
-        origin = {"tokenizer": tokenizer.digest()} | freeze_encoders(task, freeze, random)
+        origin = {"tokenizer": tokenizer.digest()}
         if make is not None:
             from minalbef.recipes.own_code import origin_of_code
             usual = usual_task(config)
@@ -187,6 +193,8 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
         batches: Callable[[int], Any]
         if sets:
             origin |= sets.origin()
+            if hasattr(task.student, "image_encoder"):       # a student of yours may have none
+                sets.compute_tokens(task.student.to(device), quiet)
             batches = sets.batches(workers, most_bad)
             if first_process:
                 sets.announce()
@@ -217,21 +225,6 @@ def paint_ahead(batches: Callable[[int], Any], config: Config, workers: int
         return batches
     from minalbef.datasets.loader import Ahead
     return Ahead(batches, config, workers)
-
-
-def freeze_encoders(task: Any, encoders: Collection[str], random: Collection[str] = ()
-                    ) -> dict[str, str]:
-    """Freeze encoders of a task's student, in place: -> what that adds to the run's origin.
-
-    random: those at random initialisation. Raises ValueError if one of them would stay so
-    """
-    for name in encoders:
-        if name in random:
-            raise ValueError(f"--freeze {name}: that encoder would stay at random initialisation; "
-                             f"name its weights with {WEIGHTS[name]}, or leave --freeze out")
-        albef = getattr(task.student, "albef", task.student)
-        getattr(albef, f"{name}_encoder").requires_grad_(False)
-    return {"freeze": " ".join(sorted(encoders))} if encoders else {}
 
 
 def still_guesses(folder: Path) -> str:

@@ -18,6 +18,7 @@ from minalbef.config import Config
 from minalbef.data import data_folder
 from minalbef.datasets.catalogue import OWN
 from minalbef.evaluation.loop import How
+from minalbef.recipes import ranking
 from minalbef.system import checkpoint
 from minalbef.system.metrics import read_metrics
 from minalbef.system.writing import check_fields, read_json, restate, write_atomically
@@ -147,9 +148,11 @@ def report_of(run: str | Path) -> dict:
 def similarity_weight(run: str | Path) -> float:
     """The weight that re-ranking adds similarity over temperature with, to ITM's log-odds.
 
-    The run's own evaluation chose it; without one it is the default of `How`. ITM alone ranks
-    worse. Raises ValueError for a damaged report.
+    The run's validation split chose it, see recipes.ranking: inf for similarity alone. Or else its
+    evaluation did; without one it is the default of `How`. Raises ValueError for damaged files.
     """
+    if chosen := ranking.read(checkpoint.run_folder(run)):
+        return chosen.weight
     return report_of(run).get("rerank_plus_weight", How.weight)
 
 

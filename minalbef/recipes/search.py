@@ -1,5 +1,6 @@
 """Search for scenes, for images or for texts: ranked by similarity, the best re-ranked by ITM."""
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from emojiscenes.scenes import Drawn, Scenes, paint
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
 from minalbef.recipes.features import embed_folder
+from minalbef.recipes.ranking import FIRST
 from minalbef.recipes.report import similarity_weight
 from minalbef.recipes.vocabulary import trained_words
 from minalbef.scenes import questions
@@ -25,7 +27,6 @@ from minalbef.tasks.run import Run
 from minalbef.viz.plots import Plot, gallery, shorten, wrap
 
 LOG = logging.getLogger("minalbef")
-FIRST = 32                            # the best by similarity, which fusion, far slower, re-ranks
 CAPTIONS = 5000                       # of training: enough to contain every word of the grammar
 SIDE = 144                            # pixels of an image in the figure
 TITLE = 150                           # characters of a caption or path in the figure
@@ -39,7 +40,7 @@ class Hit:
     """A search result: a scene, a file or a text.
 
     similarity: cosine
-    match: ITM's probability
+    match: ITM's probability; nan of a run that ranks by similarity alone
     score: by which hits are sorted, see `best_hits`
     title: the scene's caption, the file's path below the folder that was searched, or the text
     """
@@ -84,7 +85,7 @@ def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hi
     Raises ValueError for a sentence without words or with more than the model reads, and for a run
     that was trained on other data.
     """
-    run.require("image_proj", "text_proj", "fusion", "match_head")
+    run.require("image_proj", "text_proj")
     questions.need_scenes(run.config, run.path)
     tokens, keep = run.tokenizer.encode([sentence], run.config.text_length, truncate=False)
     source = Scenes("test", size=run.config.image_size, objects=run.config.objects)
@@ -150,12 +151,16 @@ def best_hits(run: Run, sim: Tensor, top: int, encode: Callable[[list[int]], Enc
     encode: numbers of candidates -> these candidates and the query
     about: a candidate's number -> what else its Hit says
     """
-    run.require("fusion", "match_head")
     first = sim.topk(min(FIRST, len(sim))).indices
-    scores = ranking.score(run.model, encode(first.tolist())).over(run.model.mean_temperature)
-    assert scores.itm is not None
-    match = scores.itm.flatten().sigmoid()
-    both = scores.both(similarity_weight(run.path)).flatten()
+    weight = similarity_weight(run.path)
+    both = sim[first] / run.model.mean_temperature
+    match = torch.full_like(both, torch.nan)
+    if math.isfinite(weight):
+        run.require("fusion", "match_head")
+        scores = ranking.score(run.model, encode(first.tolist())).over(run.model.mean_temperature)
+        assert scores.itm is not None
+        match = scores.itm.flatten().sigmoid()
+        both = scores.both(weight).flatten()
     return [Hit(sim[first[row]].item(), match[row].item(), both[row].item(),
                 **about(int(first[row])))
             for row in both.argsort(descending=True, stable=True)[:top].tolist()]
@@ -190,9 +195,11 @@ def describe_hits(run: Run, query: str, hits: list[Hit]) -> str:
     for hit in hits:
         lines.append(f"{hit.score:7.2f} {hit.match:6.2f} {hit.similarity:11.2f}  "
                      f"{printable(hit.title)}")
-    lines.append(f"Sorted by score: the log-odds of match + {similarity_weight(run.path):g} x "
-                 f"similarity / {run.model.mean_temperature.item():.3f}, the temperature. "
-                 f"Only the {FIRST} most similar have one.")
+    weight = similarity_weight(run.path)
+    score = f"similarity / {run.model.mean_temperature.item():.3f}, the temperature"
+    if math.isfinite(weight):
+        score = f"the log-odds of match + {weight:g} x {score}"
+    lines.append(f"Sorted by score: {score}. Only the {FIRST} most similar have one.")
     unknown = unknown_words(run, *texts)
     if unknown:
         names = ", ".join(map(excerpt, unknown[:NAMES]))
@@ -215,5 +222,8 @@ def figure(sentence: str, hits: list[Hit], true: Sequence[bool] | None = None) -
         titles.append(f"score {hit.score:.1f}\n"
                       f"match {hit.match:.2f}, similarity {hit.similarity:.2f}\n{name}")
     heading = wrap(f"“{shorten(printable(sentence), HEADING)}”", HEADING // 2)
-    heading += f"\nranked by ITC, the best {FIRST} re-ranked by ITM and ITC"
+    if math.isnan(hits[0].match):
+        heading += "\nranked by ITC"
+    else:
+        heading += f"\nranked by ITC, the best {FIRST} re-ranked by ITM and ITC"
     return gallery([hit.image for hit in hits], titles, heading, good=true)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Record
 from minalbef.datasets.catalogue import OWN
@@ -24,10 +25,12 @@ from minalbef.datasets.store import (
     read_about,
     sets_upright,
 )
+from minalbef.datasets.tokens import with_tokens
 from minalbef.evaluation.loop import How
 from minalbef.evaluation.ranking import Scores, inner_products, rank, true_pairs
 from minalbef.evaluation.validation import BEST, Validation
 from minalbef.pretrain import PretrainBatch, make_draws
+from minalbef.recipes import ranking
 from minalbef.recipes.provenance import hash_of, hashes_of, record_training, trained_on
 from minalbef.recipes.vocabulary import (
     cut_warning,
@@ -39,6 +42,7 @@ from minalbef.recipes.vocabulary import (
 from minalbef.system import checkpoint, distributed
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks import retrieval
+from minalbef.tasks.run import load
 from minalbef.tasks.table import TASKS
 
 LOG = logging.getLogger("minalbef")
@@ -47,6 +51,7 @@ MOST = 5_000                          # captions on which pretraining is validat
 # between two validations, at least: steps, and records to train on per record to validate on
 STEPS = 50
 COST = 25
+RANKING = ("pretrain", "retrieval")    # tasks whose runs search
 FEW = 1000                            # steps; `tiny` takes 1,900, and 1,250 for a task of scenes
 NO_TRAINING: dict[str, Any] = {"pretrained": {}, "tuned": {}}
 
@@ -68,6 +73,13 @@ class TrainingSets:
         self.hashes = hashes_of(self.data)       # now: a set may be prepared again meanwhile
         self.held_out = validation_records(task, self.data) if config.validate_every else None
 
+    def compute_tokens(self, model: ALBEF, quiet: bool = False) -> None:
+        """Read a frozen image encoder's tokens in place of images, see datasets.tokens."""
+        size = self.config.image_size
+        self.records = with_tokens(self.records, model, size, quiet)
+        if self.held_out is not None:
+            self.held_out = with_tokens(self.held_out, model, size, quiet)
+
     def batches(self, workers: int, most_bad: float) -> RecordBatches:
         """step -> a batch of this process."""
         return RecordBatches(self.records, TASKS[self.task].collate, self.config, self.tokenizer,
@@ -85,7 +97,7 @@ class TrainingSets:
         line = (f"{self.task}: {config.epoch:,} examples an epoch, epochs={config.epochs:g}, "
                 f"{config.steps:,} steps of batch={config.batch}; image_size={config.image_size}, "
                 f"lr={config.lr:g}")
-        if config.steps < FEW:
+        if config.steps < FEW and not config.image_start:
             line += (f"\nWarning: {config.steps:,} steps teach hardly anything; "
                      f"epochs={enough_epochs(config)} makes them at least {FEW:,}")
         LOG.info(line)
@@ -134,6 +146,15 @@ class TrainingSets:
         before = trained_on(self.source) if self.source else NO_TRAINING
         record_training(folder, phase, self.hashes, before, self.folder)
 
+    def choose_ranking(self) -> None:
+        """Note in the run's folder and in its best weights' by what each of them ranks best."""
+        if self.task not in RANKING or self.held_out is None:
+            return
+        for folder in (self.folder, self.folder / BEST):
+            run = load(folder)
+            run.model.to(distributed.device_of(self.config.device))
+            ranking.write(folder, ranking.choose(run, self.held_out))
+
     def finish(self, validation: Validation | None) -> None:
         """Record sets and words of a trained run, and log its best weights and lost images."""
         self.record(self.folder)
@@ -144,6 +165,7 @@ class TrainingSets:
         if validation:
             record_words(self.folder / BEST, self.records, words)
             LOG.info(validation.account())
+            self.choose_ranking()
         unreadable = count_unreadable(self.folder)
         if unreadable:
             LOG.warning(f"{unreadable} images could not be read and were replaced by others; they "
@@ -166,7 +188,8 @@ def pretraining_settings(config: Config, data: Folders, changed: Mapping[str, st
         config = replace(config, upright=sets_upright(data))
     check_upright(config, data)
     config = replace(config, objects=0)
-    if "epochs" not in changed and is_own(data) and config.steps < FEW:
+    scratch = not (config.image_start and config.text_start)
+    if "epochs" not in changed and is_own(data) and config.steps < FEW and scratch:
         epochs = enough_epochs(config)
         if os.environ.get("RANK", "0") == "0":
             LOG.info("epochs=%d in place of the preset's %g: %d steps, since fewer teach hardly "

@@ -99,15 +99,19 @@ def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer,
     files = {"model": model.state_dict()}
     if teacher is not None:
         files["teacher"] = teacher.state_dict()
-    save_weights(path, albef.config, tokenizer, task, files, untrained)
+    from_start: Collection[str] = getattr(model, "from_start", ())   # set by recipes.pretrain
+    save_weights(path, albef.config, tokenizer, task, files, untrained, from_start)
 
 
 def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: str,
-                 files: dict[str, dict[str, Tensor]], untrained: Collection[str] = ()) -> None:
+                 files: dict[str, dict[str, Tensor]], untrained: Collection[str] = (),
+                 from_start: Collection[str] = ()) -> None:
     """Write a run folder from state dicts. Tied weights are written under each of their names.
 
     files: state dicts by file name, "model" and "teacher"
     untrained: see `save`
+    from_start: weights that are as in what the run started from, and are left out: the run is thin,
+        and its metadata has a hash of them, see weights.starts
     The files' metadata has `untrained`, so that copies of the weights keep it, and `definition`: a
     folder whose config.json or tokenizer.json says otherwise is not read.
     """
@@ -118,10 +122,14 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
     save_settings(folder, config, tokenizer, task)
     about = {"definition": definition(config, tokenizer.digest(), task),
              "untrained": list(untrained)}
+    if from_start:
+        about["from_start"] = digest_of({name: files["model"][name] for name in from_start})
     metadata = {METADATA: json.dumps(about)}
     for name, state_dict in files.items():
         weights = {}
         for key, value in state_dict.items():
+            if key in from_start:
+                continue
             # a copy: safetensors refuses tensors that share memory, as tied weights do
             weights[key] = value.detach().to("cpu", copy=True).contiguous()
         file = folder / f"{name}.safetensors"
@@ -200,7 +208,7 @@ def open_run(path: str | Path) -> StoredRun:
         raise ValueError(f"{folder} is not a run folder: it lacks {', '.join(missing)}; wait for "
                          "it, or name another folder: `minalbef demo` makes runs/demo")
     config, task, tokenizer = read_settings(folder)
-    weights, step = read_weights(folder, "model", definition(config, tokenizer.digest(), task))
+    weights, step = read_weights(folder, "model", config, task, tokenizer.digest())
     for name, value in weights.items():
         if not value.isfinite().all():
             raise ValueError(f"{folder} cannot be used: its weight {name} is not finite; train it "
@@ -214,7 +222,7 @@ def read_teacher(path: str | Path) -> dict[str, Tensor]:
     if not is_in_training(folder) and not (folder / "teacher.safetensors").exists():
         return {}
     config, task, tokenizer = read_settings(folder)
-    return read_weights(folder, "teacher", definition(config, tokenizer.digest(), task))[0]
+    return read_weights(folder, "teacher", config, task, tokenizer.digest())[0]
 
 
 def is_in_training(folder: Path) -> bool:
@@ -231,31 +239,35 @@ def read_settings(folder: Path) -> tuple[Config, str, Tokenizer]:
     return settings.from_dict(values, file), task, Tokenizer.load(folder / "tokenizer.json")
 
 
-def read_weights(folder: Path, part: str, meaning: dict[str, Any]
+def read_weights(folder: Path, part: str, config: Config, task: str, tokenizer: str
                  ) -> tuple[dict[str, Tensor], int | None]:
     """A run's "model" or "teacher": -> weights, and the step if training hasn't ended.
 
-    meaning: the `definition` by config.json and tokenizer.json
+    config, task, tokenizer: by config.json, and tokenizer.json's digest
     Raises ValueError for damaged weights, and for those that were written under another one.
     """
     step = None
+    meaning = definition(config, tokenizer, task)
     if is_in_training(folder):
         file = folder / "state.pt"
         state = read_state(file, mmap=True)
         weights = weights_of(state, "student" if part == "model" else part)
         step = state["step"]
-        tokenizer = state["origin"].get("tokenizer", meaning["tokenizer"])
-        config = settings.from_dict(state["config"], file)
-        trained = definition(config, tokenizer, meaning["task"])
+        tokenizer = state["origin"].get("tokenizer", tokenizer)
+        trained = definition(settings.from_dict(state["config"], file), tokenizer, task)
     else:
         file = folder / f"{part}.safetensors"
-        trained = read_metadata(file)["definition"]
+        about = read_metadata(file)
+        trained = about["definition"]
         with restate(f"{file} is damaged", COPY_AGAIN, *MALFORMED):
             weights = load_file(file)
     if difference := settings.differences(DEFAULTS | trained, DEFAULTS | meaning):
         raise ValueError(f"{file} was trained with other settings than its folder now has "
                          f"({difference}). Restore or copy config.json and tokenizer.json; a "
                          "setting changes by training with it, or by minalbef.save")
+    if step is None and "from_start" in about:
+        from minalbef.weights import starts  # which imports this module
+        weights |= starts.restore(config, weights, about["from_start"], file)
     return weights, step
 
 
@@ -483,9 +495,10 @@ def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Pat
         listing = "; ".join(misfits[:MISFITS])
         if len(misfits) > MISFITS:
             listing += f"; and {len(misfits) - MISFITS} more"
-        raise ValueError(f"{source} does not fit the model: {listing}. It has other parts or sizes "
-                         "than config.json says: copy it again; if you trained it with an "
-                         "encoder of your own, minalbef.load(RUN, build=...) builds the same, as "
-                         "docs/extend.md shows")
+        raise ValueError(f"{source} does not fit the model: {listing}. Parts and sizes must be "
+                         "those of the settings: set the options that name them, such as "
+                         "text_width, text_depth or image_encoder; of a run, restore its "
+                         "config.json; if you trained it with an encoder of your own, "
+                         "minalbef.load(RUN, build=...) builds the same, as docs/extend.md shows")
     module.load_state_dict(weights)
     return tuple(initial)

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from minalbef.config import Config
+from minalbef.data import MEAN, STD
 from minalbef.system.modes import evaluation_mode
-from minalbef.text import TextEncoder
+from minalbef.text import MeanTextEncoder, TextEncoder
 from minalbef.vision import ViT
+
+TEXT_ENCODERS = {"bert": TextEncoder, "bert-mean": MeanTextEncoder}
 
 
 def image_encoder(config: Config, encoder: nn.Module | None = None) -> nn.Module:
@@ -41,8 +44,8 @@ def text_encoder(config: Config, encoder: nn.Module | None = None) -> nn.Module:
     Raises ValueError for one that doesn't, and for a name that can't be imported.
     """
     name = config.text_encoder
-    if encoder is None and name == "bert":
-        return TextEncoder(config)
+    if encoder is None and name in TEXT_ENCODERS:
+        return TEXT_ENCODERS[name](config)
     if encoder is None:
         encoder = import_class("text_encoder", name)(config)
     check_text_encoder(encoder, config)
@@ -50,7 +53,13 @@ def text_encoder(config: Config, encoder: nn.Module | None = None) -> nn.Module:
 
 
 class TimmEncoder(nn.Module):
-    """A model of timm's: its feature map or tokens, their mean as [CLS], mapped to the width."""
+    """A model of timm's: its feature map or tokens, their mean as [CLS], mapped to the width.
+
+    Images are normalised anew, as the model's weights on timm's hub expect.
+    """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, config: Config, name: str):
         super().__init__()
@@ -64,16 +73,23 @@ class TimmEncoder(nn.Module):
         except RuntimeError as error:
             raise ValueError(f"image_encoder=timm:{name}: {error}; timm.list_models() lists the "
                              "names") from error
+        wanted: Any = self.model.pretrained_cfg
+        std = torch.tensor(wanted["std"])[:, None, None]
+        shift = torch.tensor(MEAN)[:, None, None] - torch.tensor(wanted["mean"])[:, None, None]
+        self.register_buffer("scale", torch.tensor(STD)[:, None, None] / std, persistent=False)
+        self.register_buffer("shift", shift / std, persistent=False)
         with torch.no_grad(), evaluation_mode(self.model):
             width = self.tokens(torch.zeros(1, 3, size, size)).shape[2]
-        self.proj = nn.Linear(width, config.image_width)
+        self.proj: nn.Module = nn.Identity()
+        if width != config.image_width:
+            self.proj = nn.Linear(width, config.image_width)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.proj(self.tokens(image))
 
     def tokens(self, image: Tensor) -> Tensor:
         """(b, 3, s, s) -> (b, 1 + n, timm's width), the first the mean unless it has a [CLS]."""
-        x = self.model.forward_features(image)
+        x = self.model.forward_features(image * self.scale + self.shift)
         if x.ndim == 4:                          # a feature map, (b, d, y, x)
             x = x.flatten(2).mT
         if getattr(self.model, "num_prefix_tokens", 0):

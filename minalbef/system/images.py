@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 import numpy as np
 import torch
@@ -75,6 +75,11 @@ class ImageFile:
 
 
 Source = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor | ImageFile
+
+
+def is_tokens(image: Any) -> TypeGuard[np.ndarray]:
+    """Whether an array is an image's tokens from a frozen encoder, see datasets.tokens."""
+    return isinstance(image, np.ndarray) and image.dtype == np.float16
 
 
 def open_upright(record: Any) -> Any:
@@ -235,10 +240,12 @@ def _to_8_bits(grey: np.ndarray) -> np.ndarray:
 
 
 def read_pixels(image: Source, size: int, upright: bool = False) -> Tensor:
-    """An image -> uint8 (3, s, s), resized (bicubic).
+    """An image -> uint8 (3, s, s), resized (bicubic); tokens, see `is_tokens`, -> (1 + n, d).
 
     upright: see `open_image`; for a run, its config.upright
     """
+    if is_tokens(image):
+        return torch.tensor(image[0] if image.ndim == 3 else image)
     shape = (size, size, 3)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape == shape:
         pixels = image

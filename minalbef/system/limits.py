@@ -1,5 +1,6 @@
 """Values that may be set: kinds, ranges, the nearest word, and names for a terminal."""
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,10 +20,18 @@ def check_kind(name: str, value: Any, default: Any) -> None:
         raise ValueError(f"{name}={value!r} must be {_KINDS[kind]}, such as {default!r}")
 
 
-def check_encoder(name: str, value: str, ours: str) -> None:
+def check_encoder(name: str, value: str, *ours: str) -> None:
     """Raises ValueError for what names no encoder, see encoders.py."""
-    if value != ours.partition(",")[0] and not value.partition(":")[2]:
-        raise ValueError(f"{name}={value!r} must be {ours} or yourmodule:YourClass")
+    if value not in ours and not value.partition(":")[2]:
+        raise ValueError(f"{name}={value!r} must be {', '.join(ours)} or yourmodule:YourClass")
+
+
+def check_freeze(value: str) -> None:
+    """Raises ValueError for what names no part to freeze, see weights.starts.freeze."""
+    for part in filter(None, value.split(",")):
+        if not re.fullmatch(r"(image|text)(:\d+)?", part):
+            raise ValueError(f"freeze={value!r}: {part!r} must be image or text, or the lowest n "
+                             "layers of one of them, such as text:3")
 
 
 def check_range(label: str, value: float, least: float, most: float) -> None:

