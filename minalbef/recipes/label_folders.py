@@ -1,0 +1,169 @@
+"""A folder with a folder of images for each label: read, and the account of how it is classified.
+
+`zero_shot` has the classifiers.
+"""
+import hashlib
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minalbef.evaluation.intervals import Clusters, summarise
+from minalbef.evaluation.ranking import recall
+from minalbef.recipes import report
+from minalbef.recipes.evaluate import figure_lines, write_figures
+from minalbef.recipes.features import embed_folder, images_in
+from minalbef.system import distributed
+from minalbef.system.images import content_hash
+from minalbef.system.limits import printable
+from minalbef.tasks.run import Run
+
+LOG = logging.getLogger("minalbef")
+PARTS = ("train", "test")
+TOP = 5
+
+
+class LabelledImages(NamedTuple):
+    """The images in label folders, those that can be read."""
+
+    folder: Path
+    labels: list[str]                 # of all folders that have images
+    features: Tensor                  # (n, e) in the shared space or (n, d) of [CLS]
+    truths: Tensor                    # (n,) each image's label
+    contents: Tensor                  # (n,) equal where files have the same bytes
+    in_test: Tensor | None            # (n,) bool, in FOLDER/test; None without parts
+    broken: list[str]                 # why other images can't be read
+    outside: int                      # images that lie in no label folder
+
+
+def has_parts(folder: Path) -> bool:
+    """Whether a folder has label folders in FOLDER/train and FOLDER/test.
+
+    Raises ValueError for one that has them in one of the two.
+    """
+    parts = [part for part in PARTS if any(folder.glob(f"{part}/*/"))]
+    if len(parts) == 1:
+        raise ValueError(f"{folder} has label folders in {parts[0]}, and parts must be called train "
+                         f"and test, both of them; name {folder / parts[0]}, or rename the other")
+    return bool(parts)
+
+
+def place_of(path: Path, folder: Path, parts: bool) -> tuple[str, str]:
+    """An image's part and label; the part is "" without parts, the label outside label folders."""
+    names = list(path.relative_to(folder).parts[:-1])
+    part = names.pop(0) if parts and names else ""
+    outside = parts and part not in PARTS
+    # hidden folders hold thumbnails and the like
+    if outside or not names or names[0].startswith("."):
+        return part, ""
+    return part, re.sub("[_-]", " ", names[0]).strip()
+
+
+def read_label_folders(run: Run, folder: Path, cls: bool = False) -> LabelledImages:
+    """The images in a folder's label folders with their features, on the CPU; see `embed_folder`.
+
+    Features are kept in the run's folder of results.
+    Raises ValueError for fewer than two labels, and where no image can be read.
+    """
+    run.model.to(distributed.device_at_hand(run.config.device))
+    folder = Path(folder).resolve()
+    parts = has_parts(folder)
+    places = {path: place_of(path, folder, parts) for path in images_in(folder)}
+    labels = sorted({label for _, label in places.values() if label})
+    if len(labels) < 2:
+        there = f"one label, {labels[0]!r}" if labels else "no label folders"
+        raise ValueError(f"{folder} has {there}, and {len(places):,} images such as "
+                         f"{min(places).relative_to(folder)}; put the images of each label in a "
+                         "folder of its name, such as dog/1.png and cat/1.png, two labels at least")
+    embedded = embed_folder(run, folder, report.output_folder(run.path), cls)
+    rows = [i for i, path in enumerate(embedded.paths) if places[path][1]]
+    if not rows:
+        raise ValueError(f"no image in the label folders of {folder} can be read, the first "
+                         f"because {embedded.broken[0]}; save them again")
+    paths = [embedded.paths[i] for i in rows]
+    truths = torch.tensor([labels.index(places[path][1]) for path in paths])
+    contents = torch.tensor([content_hash(path.read_bytes()) for path in paths])
+    in_test = None
+    if parts:
+        in_test = torch.tensor([places[path][0] == "test" for path in paths])
+    outside = sum(label == "" for _, label in places.values())
+    return LabelledImages(folder, labels, embedded.features[rows], truths, contents, in_test,
+                          embedded.broken, outside)
+
+
+def classified(scores: Tensor, truths: Tensor, contents: Tensor) -> dict[str, Any]:
+    """Whether the right label is first, and with more than TOP labels among the TOP first.
+
+    scores: (n, labels); copies of an image are one cluster
+    """
+    true = F.one_hot(truths, scores.shape[1]).bool()
+    samples: dict[str, Any] = {"top_1": recall(scores, true)}
+    if scores.shape[1] > TOP:
+        samples[f"top_{TOP}"] = recall(scores, true, TOP)
+    if len(contents.unique()) < len(contents):
+        for name, hits in samples.items():
+            samples[name] = Clusters(hits, contents)
+    return samples
+
+
+def chance_levels(labels: Sequence[str]) -> dict[str, float]:
+    """Of the figures of `classified`, for scores in random order."""
+    return {"top_1": 1 / len(labels), f"top_{TOP}": min(1, TOP / len(labels))}
+
+
+def most_confused(scores: Tensor, truths: Tensor, labels: Sequence[str]) -> dict[str, Any]:
+    """The label whose images are most often taken for a certain other one; {} if all are right.
+
+    scores: (n, labels)
+    """
+    answers = scores.argmax(1)
+    mistakes = torch.stack([truths, answers])[:, answers != truths]
+    if not mistakes.shape[1]:
+        return {}
+    pairs, counts = mistakes.unique(dim=1, return_counts=True)
+    truth, answer = pairs[:, counts.argmax()].tolist()
+    return {"label": labels[truth], "taken_for": labels[answer], "images": int(counts.max()),
+            "of": int((truths == truth).sum())}
+
+
+def write_results(run: Run, task: str, data: LabelledImages, samples: dict[str, Any],
+                  more: dict[str, Any], seconds: float, out: Path | None, command: str) -> dict:
+    """Write report.json: -> the report.
+
+    samples: of intervals.summarise, more: what else to report
+    out: where to write, by default TASK-NAME-HASH in the run's folder of results
+    """
+    content = repr((data.labels, data.truths.tolist(), data.contents.tolist()))
+    manifest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+    if out is None:                              # folders of other people are called "test", too
+        name = report.component(data.folder.name)
+        out = report.output_folder(run.path) / f"{task}-{name}-{manifest[:8]}"
+    figures, spans, counts = summarise(samples)
+    about = {"folder": str(data.folder), "labels": len(data.labels), "manifest": manifest,
+             "unreadable": data.broken, "outside": data.outside}
+    about |= {**more, **figures, "intervals": spans, "counts": counts}
+    LOG.info("%s holds the figures", out / "report.json")
+    return write_figures(run.path, out, task, about, run.config, {"evaluate": seconds}, command)
+
+
+def table(figures: dict) -> str:
+    """A report of `write_results` as text."""
+    counts = [f"{part} {number:,}" for part, number in figures["images"].items()]
+    lines = [f"{figures['task']} on {figures['folder']}: {figures['labels']:,} labels, images: "
+             f"{', '.join(counts)}"]
+    spans = figures["intervals"]
+    lines += figure_lines("", figures["test"], spans["test"], figures["chance"])
+    lines += figure_lines("baseline: ", figures["baselines"], spans["baselines"], {})
+    if pair := figures.get("most_confused"):
+        lines.append(f"  most confused: {pair['label']!r} taken for {pair['taken_for']!r}, "
+                     f"{pair['images']:,} of {pair['of']:,} images")
+    if figures["unreadable"]:
+        lines.append(f"  images that could not be read: {len(figures['unreadable']):,}")
+    if figures["outside"]:
+        lines.append(f"  images in no label folder, left out: {figures['outside']:,}")
+    return "\n".join(map(printable, lines))
