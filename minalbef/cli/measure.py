@@ -121,7 +121,7 @@ def classify(run: Path, folders: EvaluateFolders, out: Path | None, command: str
              seed: int) -> None:
     """Classify a folder's images, and print the figures and what could not be read."""
     from minalbef.cli.use import report_unread
-    from minalbef.recipes import label_folders, zero_shot
+    from minalbef.recipes import label_folders, linear_probe, zero_shot
     from minalbef.tasks.run import load
     if bool(folders.zero_shot) == bool(folders.probe):
         raise ValueError("--zero-shot and --probe: name one of them, with a folder")
@@ -132,7 +132,7 @@ def classify(run: Path, folders: EvaluateFolders, out: Path | None, command: str
         if folders.template:
             raise ValueError("--template: of use with --zero-shot alone; leave it out")
         folder = folders.probe
-        figures = zero_shot.probe(load(run), folder, out, command, seed)
+        figures = linear_probe.probe(load(run), folder, out, command, seed)
     report_unread(figures["unreadable"], folder)
     print(label_folders.table(figures))
 

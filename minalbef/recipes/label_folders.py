@@ -46,22 +46,22 @@ def has_parts(folder: Path) -> bool:
 
     Raises ValueError for one that has them in one of the two.
     """
-    parts = [part for part in PARTS if any(folder.glob(f"{part}/*/"))]
-    if len(parts) == 1:
-        raise ValueError(f"{folder} has label folders in {parts[0]}, and parts must be called train "
-                         f"and test, both of them; name {folder / parts[0]}, or rename the other")
-    return bool(parts)
+    in_train, in_test = [any(folder.glob(f"{part}/*/")) for part in PARTS]
+    if in_train != in_test:
+        part = folder / (PARTS[0] if in_train else PARTS[1])
+        raise ValueError(f"{folder} has label folders in {part.name}, but not in both train and "
+                         f"test; name {part} itself, or call the other part train or test")
+    return in_train
 
 
-def place_of(path: Path, folder: Path, parts: bool) -> tuple[str, str]:
-    """An image's part and label; the part is "" without parts, the label outside label folders."""
+def label_of(path: Path, folder: Path, parts: bool) -> str:
+    """An image's label, its label folder's name with spaces; "" outside of label folders."""
     names = list(path.relative_to(folder).parts[:-1])
-    part = names.pop(0) if parts and names else ""
-    outside = parts and part not in PARTS
-    # hidden folders hold thumbnails and the like
-    if outside or not names or names[0].startswith("."):
-        return part, ""
-    return part, re.sub("[_-]", " ", names[0]).strip()
+    if parts and names and names.pop(0) not in PARTS:
+        return ""
+    if not names or names[0].startswith("."):    # hidden folders hold thumbnails and the like
+        return ""
+    return re.sub("[_-]", " ", names[0]).strip()
 
 
 def read_label_folders(run: Run, folder: Path, cls: bool = False) -> LabelledImages:
@@ -73,27 +73,38 @@ def read_label_folders(run: Run, folder: Path, cls: bool = False) -> LabelledIma
     run.model.to(distributed.device_at_hand(run.config.device))
     folder = Path(folder).resolve()
     parts = has_parts(folder)
-    places = {path: place_of(path, folder, parts) for path in images_in(folder)}
-    labels = sorted({label for _, label in places.values() if label})
+    paths = images_in(folder)
+    names = {label_of(path, folder, parts) for path in paths}
+    labels = sorted(names - {""})
+    check_labels(folder, labels, paths)
+    embedded = embed_folder(run, folder, report.output_folder(run.path), cls)
+    rows = []
+    truths = []
+    contents = []
+    in_test = []
+    for i, path in enumerate(embedded.paths):
+        label = label_of(path, folder, parts)
+        if label:
+            rows.append(i)
+            truths.append(labels.index(label))
+            contents.append(content_hash(path.read_bytes()))
+            in_test.append(parts and path.is_relative_to(folder / "test"))
+    if not rows or parts and not any(in_test):
+        raise ValueError(f"no image to test on in the label folders of {folder} can be read, the "
+                         f"first because {embedded.broken[0]}; save them again")
+    outside = len(embedded.paths) - len(rows)
+    return LabelledImages(folder, labels, embedded.features[rows], torch.tensor(truths),
+                          torch.tensor(contents), torch.tensor(in_test) if parts else None,
+                          embedded.broken, outside)
+
+
+def check_labels(folder: Path, labels: Sequence[str], paths: Sequence[Path]) -> None:
+    """Raises ValueError for fewer than two labels."""
     if len(labels) < 2:
         there = f"one label, {labels[0]!r}" if labels else "no label folders"
-        raise ValueError(f"{folder} has {there}, and {len(places):,} images such as "
-                         f"{min(places).relative_to(folder)}; put the images of each label in a "
+        raise ValueError(f"{folder} has {there}, and {len(paths):,} images such as "
+                         f"{paths[0].relative_to(folder)}; put the images of each label in a "
                          "folder of its name, such as dog/1.png and cat/1.png, two labels at least")
-    embedded = embed_folder(run, folder, report.output_folder(run.path), cls)
-    rows = [i for i, path in enumerate(embedded.paths) if places[path][1]]
-    if not rows:
-        raise ValueError(f"no image in the label folders of {folder} can be read, the first "
-                         f"because {embedded.broken[0]}; save them again")
-    paths = [embedded.paths[i] for i in rows]
-    truths = torch.tensor([labels.index(places[path][1]) for path in paths])
-    contents = torch.tensor([content_hash(path.read_bytes()) for path in paths])
-    in_test = None
-    if parts:
-        in_test = torch.tensor([places[path][0] == "test" for path in paths])
-    outside = sum(label == "" for _, label in places.values())
-    return LabelledImages(folder, labels, embedded.features[rows], truths, contents, in_test,
-                          embedded.broken, outside)
 
 
 def classified(scores: Tensor, truths: Tensor, contents: Tensor) -> dict[str, Any]:
@@ -153,9 +164,9 @@ def write_results(run: Run, task: str, data: LabelledImages, samples: dict[str, 
 
 def table(figures: dict) -> str:
     """A report of `write_results` as text."""
-    counts = [f"{part} {number:,}" for part, number in figures["images"].items()]
-    lines = [f"{figures['task']} on {figures['folder']}: {figures['labels']:,} labels, images: "
-             f"{', '.join(counts)}"]
+    lines = [f"{figures['task']} on {figures['folder']}: {figures['labels']:,} labels"]
+    for part, number in figures["images"].items():
+        lines[0] += f", {number:,} images to {part}"
     spans = figures["intervals"]
     lines += figure_lines("", figures["test"], spans["test"], figures["chance"])
     lines += figure_lines("baseline: ", figures["baselines"], spans["baselines"], {})
@@ -163,7 +174,7 @@ def table(figures: dict) -> str:
         lines.append(f"  most confused: {pair['label']!r} taken for {pair['taken_for']!r}, "
                      f"{pair['images']:,} of {pair['of']:,} images")
     if figures["unreadable"]:
-        lines.append(f"  images that could not be read: {len(figures['unreadable']):,}")
+        lines.append(f"  {len(figures['unreadable']):,} images could not be read")
     if figures["outside"]:
-        lines.append(f"  images in no label folder, left out: {figures['outside']:,}")
+        lines.append(f"  {figures['outside']:,} images lie in no label folder")
     return "\n".join(map(printable, lines))
