@@ -123,16 +123,15 @@ def classify(run: Path, folders: EvaluateFolders, out: Path | None, command: str
     from minalbef.cli.use import report_unread
     from minalbef.recipes import label_folders, linear_probe, zero_shot
     from minalbef.tasks.run import load
-    if bool(folders.zero_shot) == bool(folders.probe):
+    folder = folders.zero_shot or folders.probe
+    if folder is None or folders.zero_shot and folders.probe:
         raise ValueError("--zero-shot and --probe: name one of them, with a folder")
-    if folders.zero_shot:
-        folder = folders.zero_shot
-        figures = zero_shot.zero_shot(load(run), folder, folders.template, out, command)
-    else:
-        if folders.template:
-            raise ValueError("--template: of use with --zero-shot alone; leave it out")
-        folder = folders.probe
+    if folders.probe and folders.template:
+        raise ValueError("--template: of use with --zero-shot alone; leave it out")
+    if folders.probe:
         figures = linear_probe.probe(load(run), folder, out, command, seed)
+    else:
+        figures = zero_shot.zero_shot(load(run), folder, folders.template, out, command)
     report_unread(figures["unreadable"], folder)
     print(label_folders.table(figures))
 

@@ -174,15 +174,31 @@ def test_a_probe_separates_what_is_linearly_separable_and_is_at_chance_on_noise(
     separable = noise.clone()
     separable[:, :3] += 12 * F.one_hot(truths, 3)
     train = torch.arange(600) < 300
-    chosen = []
     right = []
     for x in (separable, noise):
-        scores, l2 = probe_scores(100 * x + 7, images_of("abc", x, truths), train, 0)
+        scores, _ = probe_scores(100 * x + 7, images_of("abc", x, truths), train, 0)
         right.append((scores.argmax(1) == truths)[~train].float().mean().item())
-        chosen.append(l2)
     assert right[0] == 1
     assert right[1] == pytest.approx(1 / 3, abs=3 * math.sqrt(2 / 9 / 300))
-    assert chosen[0] < chosen[1] and {*chosen} <= {*L2S}
+
+
+def test_l2_is_that_of_the_highest_accuracy_on_held_out_training_images():
+    generator = torch.Generator().manual_seed(0)
+    truths = torch.arange(150) % 3
+    x = torch.randn(150, 40, generator=generator)
+    x[:, :3] += F.one_hot(truths, 3)
+    data = images_of("abc", x, truths)
+    train = torch.arange(150) < 120
+    _, l2 = probe_scores(x, data, train, 0)
+    x = ((x - x[train].mean(0)) / x[train].std(0)).double()
+    held = torch.zeros_like(train)
+    held[train] = hold_out(truths[train], data.contents[train], 0)
+    accuracy = {}
+    for strength in L2S:
+        weights = fit_logistic(x[train & ~held], truths[train & ~held], 3, strength)
+        answers = (x[held] @ weights[:-1] + weights[-1]).argmax(1)
+        accuracy[strength] = (answers == truths[held]).float().mean().item()
+    assert accuracy[l2] == max(accuracy.values()) > min(accuracy.values())
 
 
 def test_a_probe_is_fitted_to_its_training_images_alone():
