@@ -90,8 +90,9 @@ def read_label_folders(run: Run, folder: Path, cls: bool = False) -> LabelledIma
             contents.append(content_hash(path.read_bytes()))
             in_test.append(parts and path.is_relative_to(folder / "test"))
     if not rows or parts and not any(in_test):
-        raise ValueError(f"no image to test on in the label folders of {folder} can be read, the "
-                         f"first because {embedded.broken[0]}; save them again")
+        unread = embedded.broken[0] if embedded.broken else "they have none"
+        raise ValueError(f"no image to test on can be read in the label folders of {folder}: "
+                         f"{unread}; add some, or save them again")
     outside = len(embedded.paths) - len(rows)
     return LabelledImages(folder, labels, embedded.features[rows], torch.tensor(truths),
                           torch.tensor(contents), torch.tensor(in_test) if parts else None,

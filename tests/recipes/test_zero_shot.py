@@ -227,6 +227,12 @@ def test_logistic_regression_solves_the_equation_of_two_points():
         assert weights[1].tolist() == pytest.approx([0, 0], abs=1e-6)
 
 
+def test_the_bias_is_not_regularised_so_frequencies_are_learnt():
+    truths = torch.tensor([0, 1, 1, 1])
+    weights = fit_logistic(torch.zeros(4, 2, dtype=torch.float64), truths, 2, l2=1.0)
+    assert weights[-1].softmax(0).tolist() == pytest.approx([0.25, 0.75], abs=1e-6)
+
+
 def test_a_fifth_of_each_label_is_held_out_and_copies_stay_together():
     truths = torch.tensor([0] * 10 + [1] * 20 + [2] * 2 + [3])
     contents = torch.arange(33)
@@ -304,7 +310,9 @@ def test_the_shipped_model_classifies_scenes_and_keeps_their_features(scenes, tm
     (["--zero-shot", "nowhere"], ["nowhere is no folder"]),
     (["--probe", "few"], ["'car' has too few", "1 to train on and 0 to test on"]),
     (["--probe", "half"], ["half has label folders in train", "test"]),
-    (["--zero-shot", "unread"], ["can be read", "because"]),
+    (["--zero-shot", "unread"], ["can be read", "car/1.png"]),
+    (["--probe", "untested"], ["can be read", "untested/test/car/1.png"]),
+    (["--probe", "missing"], ["can be read", "they have none"]),
     (["--zero-shot", "emoji", "--template", "a photo"], ["'a photo' has no {}"]),
     (["--probe", "emoji", "--template", "a {}"], ["--template", "--zero-shot"]),
     (["--zero-shot", "emoji", "--probe", "emoji"], ["name one of them"]),
@@ -314,8 +322,6 @@ def test_the_shipped_model_classifies_scenes_and_keeps_their_features(scenes, tm
 ])
 def test_what_cannot_be_classified_is_refused(scenes, tmp_path, words, said):
     (tmp_path / "emoji").symlink_to(scenes)
-    (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "frog").mkdir()
     fill_folder(tmp_path / "one" / "frog", "lime", 2)
     fill_folder(tmp_path / "few" / "frog", "lime", 2)
     fill_folder(tmp_path / "few" / "car", "red", 1)
@@ -324,6 +330,11 @@ def test_what_cannot_be_classified_is_refused(scenes, tmp_path, words, said):
     for label in ("car", "frog"):
         (tmp_path / "unread" / label).mkdir()
         (tmp_path / "unread" / label / "1.png").write_text("no image")
+    for name in ("untested", "missing"):
+        for label in ("car", "frog"):
+            fill_folder(tmp_path / name / "train" / label, "lime", 2)
+            (tmp_path / name / "test" / label).mkdir(parents=True)
+    (tmp_path / "untested" / "test" / "car" / "1.png").write_text("no image")
     outcome = call("evaluate", "tiny", *words, "--quiet", folder=tmp_path)
     assert outcome.status == 2
     for part in said:
