@@ -175,7 +175,7 @@ def table(figures: dict) -> str:
         lines.append(f"  most confused: {pair['label']!r} taken for {pair['taken_for']!r}, "
                      f"{pair['images']:,} of {pair['of']:,} images")
     if figures["unreadable"]:
-        lines.append(f"  {len(figures['unreadable']):,} images could not be read")
+        lines.append(f"  unreadable images: {len(figures['unreadable']):,}")
     if figures["outside"]:
-        lines.append(f"  {figures['outside']:,} images lie in no label folder")
+        lines.append(f"  images outside label folders: {figures['outside']:,}")
     return "\n".join(map(printable, lines))
