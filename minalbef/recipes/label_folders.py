@@ -1,4 +1,4 @@
-"""A folder with a folder of images for each label: read, and the account of how it is classified.
+"""A folder with a folder of images for each label: its images, and reports on them.
 
 `zero_shot` has the classifiers.
 """
@@ -49,25 +49,26 @@ def has_parts(folder: Path) -> bool:
     in_train, in_test = [any(folder.glob(f"{part}/*/")) for part in PARTS]
     if in_train != in_test:
         part = folder / (PARTS[0] if in_train else PARTS[1])
-        raise ValueError(f"{folder} has label folders in {part.name}, but not in both train and "
-                         f"test; name {part} itself, or call the other part train or test")
+        raise ValueError(f"{folder} has label folders in {part.name}, but not in both train "
+                         f"and test; name {part}, or call the other part train or test")
     return in_train
 
 
 def label_of(path: Path, folder: Path, parts: bool) -> str:
-    """An image's label, its label folder's name with spaces; "" outside of label folders."""
+    """An image's label, its folder's name with spaces; "" outside of label folders."""
     names = list(path.relative_to(folder).parts[:-1])
     if parts and names and names.pop(0) not in PARTS:
         return ""
-    if not names or names[0].startswith("."):    # hidden folders hold thumbnails and the like
+    # hidden folders hold thumbnails and the like
+    if not names or names[0].startswith("."):
         return ""
     return re.sub("[_-]", " ", names[0]).strip()
 
 
 def read_label_folders(run: Run, folder: Path, cls: bool = False) -> LabelledImages:
-    """The images in a folder's label folders with their features, on the CPU; see `embed_folder`.
+    """The images in a folder's label folders, with their features, on the CPU.
 
-    Features are kept in the run's folder of results.
+    cls: see `embed_folder`. Features are kept in the run's folder of results.
     Raises ValueError for fewer than two labels, and where no image can be read.
     """
     run.model.to(distributed.device_at_hand(run.config.device))
@@ -91,11 +92,12 @@ def read_label_folders(run: Run, folder: Path, cls: bool = False) -> LabelledIma
             in_test.append(parts and path.is_relative_to(folder / "test"))
     if not rows or parts and not any(in_test):
         unread = embedded.broken[0] if embedded.broken else "they have none"
-        raise ValueError(f"no image to test on can be read in the label folders of {folder}: "
+        raise ValueError(f"no image to test on can be read in label folders of {folder}: "
                          f"{unread}; add some, or save them again")
     outside = len(embedded.paths) - len(rows)
-    return LabelledImages(folder, labels, embedded.features[rows], torch.tensor(truths),
-                          torch.tensor(contents), torch.tensor(in_test) if parts else None,
+    return LabelledImages(folder, labels, embedded.features[rows],
+                          torch.tensor(truths), torch.tensor(contents),
+                          torch.tensor(in_test) if parts else None,
                           embedded.broken, outside)
 
 
@@ -104,12 +106,13 @@ def check_labels(folder: Path, labels: Sequence[str], paths: Sequence[Path]) -> 
     if len(labels) < 2:
         there = f"one label, {labels[0]!r}" if labels else "no label folders"
         raise ValueError(f"{folder} has {there}, and {len(paths):,} images such as "
-                         f"{paths[0].relative_to(folder)}; put the images of each label in a "
-                         "folder of its name, such as dog/1.png and cat/1.png, two labels at least")
+                         f"{paths[0].relative_to(folder)}; put the images of each label in "
+                         "a folder of its name, such as dog/1.png and cat/1.png, two labels "
+                         "at least")
 
 
 def classified(scores: Tensor, truths: Tensor, contents: Tensor) -> dict[str, Any]:
-    """Whether the right label is first, and with more than TOP labels among the TOP first.
+    """Whether the right label is first; with more than TOP labels also among the TOP first.
 
     scores: (n, labels); copies of an image are one cluster
     """
@@ -128,8 +131,9 @@ def chance_levels(labels: Sequence[str]) -> dict[str, float]:
     return {"top_1": 1 / len(labels), f"top_{TOP}": min(1, TOP / len(labels))}
 
 
-def most_confused(scores: Tensor, truths: Tensor, labels: Sequence[str]) -> dict[str, Any]:
-    """The label whose images are most often taken for a certain other one; {} if all are right.
+def most_confused(scores: Tensor, truths: Tensor, labels: Sequence[str]
+                  ) -> dict[str, Any]:
+    """The label whose images are most often taken for a certain other one; {} for none.
 
     scores: (n, labels)
     """
@@ -139,12 +143,13 @@ def most_confused(scores: Tensor, truths: Tensor, labels: Sequence[str]) -> dict
         return {}
     pairs, counts = mistakes.unique(dim=1, return_counts=True)
     truth, answer = pairs[:, counts.argmax()].tolist()
-    return {"label": labels[truth], "taken_for": labels[answer], "images": int(counts.max()),
-            "of": int((truths == truth).sum())}
+    return {"label": labels[truth], "taken_for": labels[answer],
+            "images": int(counts.max()), "of": int((truths == truth).sum())}
 
 
 def write_results(run: Run, task: str, data: LabelledImages, samples: dict[str, Any],
-                  more: dict[str, Any], seconds: float, out: Path | None, command: str) -> dict:
+                  more: dict[str, Any], seconds: float, out: Path | None, command: str
+                  ) -> dict:
     """Write report.json: -> the report.
 
     samples: of intervals.summarise, more: what else to report
@@ -152,15 +157,16 @@ def write_results(run: Run, task: str, data: LabelledImages, samples: dict[str, 
     """
     content = repr((data.labels, data.truths.tolist(), data.contents.tolist()))
     manifest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-    if out is None:                              # folders of other people are called "test", too
+    if out is None:                              # many folders are called "test"
         name = report.component(data.folder.name)
         out = report.output_folder(run.path) / f"{task}-{name}-{manifest[:8]}"
     figures, spans, counts = summarise(samples)
-    about = {"folder": str(data.folder), "labels": len(data.labels), "manifest": manifest,
-             "unreadable": data.broken, "outside": data.outside}
+    about = {"folder": str(data.folder), "labels": len(data.labels),
+             "manifest": manifest, "unreadable": data.broken, "outside": data.outside}
     about |= {**more, **figures, "intervals": spans, "counts": counts}
     LOG.info("%s holds the figures", out / "report.json")
-    return write_figures(run.path, out, task, about, run.config, {"evaluate": seconds}, command)
+    return write_figures(run.path, out, task, about, run.config,
+                         {"evaluate": seconds}, command)
 
 
 def table(figures: dict) -> str:
@@ -172,8 +178,8 @@ def table(figures: dict) -> str:
     lines += figure_lines("", figures["test"], spans["test"], figures["chance"])
     lines += figure_lines("baseline: ", figures["baselines"], spans["baselines"], {})
     if pair := figures.get("most_confused"):
-        lines.append(f"  most confused: {pair['label']!r} taken for {pair['taken_for']!r}, "
-                     f"{pair['images']:,} of {pair['of']:,} images")
+        names = f"{pair['label']!r} taken for {pair['taken_for']!r}"
+        lines.append(f"  most confused: {names}, {pair['images']:,} of {pair['of']:,} images")
     if figures["unreadable"]:
         lines.append(f"  unreadable images: {len(figures['unreadable']):,}")
     if figures["outside"]:

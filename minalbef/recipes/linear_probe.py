@@ -50,15 +50,16 @@ def check_training(data: LabelledImages, train: Tensor, test: Tensor) -> None:
         in_train = int((of_label & train).sum())
         in_test = int((of_label & test).sum())
         if not in_train or needs_test and not in_test:
-            raise ValueError(f"--probe: label {label!r} has too few different images that can be "
-                             f"read, {in_train} to train on and {in_test} to test on, and needs "
-                             "at least 1 of each; add some, or take its folder away")
+            raise ValueError(f"--probe: label {label!r} has too few different images that can "
+                             f"be read, {in_train} to train on and {in_test} to test on, and "
+                             "needs at least 1 of each; add some, or take its folder away")
 
 
 def fit_logistic(x: Tensor, truths: Tensor, labels: int, l2: float) -> Tensor:
-    """Multinomial logistic regression by L-BFGS: -> weights (d + 1, labels), the last the bias.
+    """Multinomial logistic regression by L-BFGS: -> (d + 1, labels), the last row the bias.
 
-    x: (n, d), standardised; l2: the weight of half the squared weights, without the bias
+    x: (n, d), standardised
+    l2: the weight of half the sum of squared weights, without the bias
     """
     weights = x.new_zeros(x.shape[1] + 1, labels, requires_grad=True)
     optimiser = torch.optim.LBFGS([weights], max_iter=500, tolerance_grad=1e-7,
@@ -82,10 +83,11 @@ def logits(x: Tensor, weights: Tensor) -> Tensor:
 
 def probe_scores(features: Tensor, data: LabelledImages, train: Tensor, seed: int
                  ) -> tuple[Tensor, float]:
-    """A probe that is fitted to the images `train`: -> its scores of all (n, labels), and its L2.
+    """A probe fitted to the images `train`: -> its scores of all (n, labels), and its L2.
 
-    features: (n, d). L2 is that of the highest accuracy on a part of `train` that is held out, of
-    equal ones that of the lower loss; then all of `train` is fitted.
+    L2 is that of the highest accuracy on a part of `train` that is held out, of equal ones
+    that of the lower loss; then all of `train` is fitted.
+    features: (n, d)
     """
     x = features.double()
     std, mean = torch.std_mean(x[train], 0)
@@ -109,10 +111,11 @@ def probe_scores(features: Tensor, data: LabelledImages, train: Tensor, seed: in
 
 def probe(run: Run, folder: Path, out: Path | None = None, command: str = "",
           seed: int = 0) -> dict:
-    """Fit a linear probe to a folder's images, test it on others, and write report.json: -> it.
+    """Fit a linear probe to a folder's images, test it on others, write report.json: -> it.
 
-    The features are the image encoder's [CLS], and that in the shared space if it was trained.
-    folder: label folders, a fifth of whose images is held out as test, or train and test with such
+    Features are the image encoder's [CLS], and that in the shared space if it was trained.
+    folder: label folders, a fifth of whose images is held out as test; or train and test with
+        such folders
     seed: of the split
     Raises ValueError for a label with too few images; see also `read_label_folders`.
     """
@@ -123,14 +126,14 @@ def probe(run: Run, folder: Path, out: Path | None = None, command: str = "",
         test = hold_out(data.truths, data.contents, seed)
     copies = ~test & torch.isin(data.contents, data.contents[test])
     if copies.any():
-        LOG.warning("%d images to train on are copies of images to test on, and are left out",
+        LOG.warning("%d images to train on are copies of images to test on, and left out",
                     int(copies.sum()))
     train = ~test & ~copies
     check_training(data, train, test)
     features = {"cls": data.features}
     if "image_proj" not in (*run.absent, *run.untrained):
         with torch.no_grad():
-            tokens = data.features[:, None].to(run.device)                       # (n, 1, d)
+            tokens = data.features[:, None].to(run.device)               # (n, 1, d)
             features["shared_space"] = run.model.image_feature(tokens).cpu()
     truths = data.truths[test]
     samples = {}
@@ -140,8 +143,8 @@ def probe(run: Run, folder: Path, out: Path | None = None, command: str = "",
         samples[name] = classified(scores[test], truths, data.contents[test])
     majority = data.truths[train].mode().values
     baseline = {"top_1": (truths == majority).float()}
-    more = {"images": {"train": int(train.sum()), "test": int(test.sum())}, "l2": strengths,
-            "split_seed": seed,
+    more = {"images": {"train": int(train.sum()), "test": int(test.sum())},
+            "l2": strengths, "split_seed": seed,
             "chance": dict.fromkeys(features, chance_levels(data.labels))}
     parts = {"test": samples, "baselines": {"commonest_label": baseline}}
     seconds = time.perf_counter() - clock

@@ -23,7 +23,8 @@ from minalbef.tasks.run import Run
 
 LOG = logging.getLogger("minalbef")
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a drawing of a {}")
-VOWEL = re.compile("hour|(?!eu|one|uni|us[eu])[aeiou]", re.IGNORECASE)       # begins after "an"
+# how a word begins that takes "an"
+VOWEL = re.compile("hour|(?!eu|one|uni|us[eu])[aeiou]", re.IGNORECASE)
 
 
 def fill(template: str, label: str) -> str:
@@ -35,15 +36,15 @@ def fill(template: str, label: str) -> str:
 
 @torch.no_grad()
 def label_features(run: Run, labels: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """The mean over templates of each label's text features, of unit length: -> (labels, e)."""
+    """Each label's text feature, the mean over templates, of unit length: -> (labels, e)."""
     texts = [fill(template, label) for label in labels for template in templates]
     features = run.embed_texts(texts).unflatten(0, (len(labels), -1))
     return F.normalize(features.mean(1), dim=-1).cpu()
 
 
-def zero_shot(run: Run, folder: Path, templates: Sequence[str] = (), out: Path | None = None,
-              command: str = "") -> dict:
-    """Classify a folder's images by their labels' texts, and write report.json: -> the report.
+def zero_shot(run: Run, folder: Path, templates: Sequence[str] = (),
+              out: Path | None = None, command: str = "") -> dict:
+    """Classify a folder's images by their labels' texts, write report.json: -> it.
 
     folder: label folders, or train and test with such, of which test is taken
     templates: sentences with {} for the label, by default TEMPLATES
@@ -52,8 +53,8 @@ def zero_shot(run: Run, folder: Path, templates: Sequence[str] = (), out: Path |
     clock = time.perf_counter()
     for template in templates:
         if "{}" not in template:
-            raise ValueError(f"--template {template!r} has no {{}}, where the label goes; write it "
-                             "like 'a photo of a {}'")
+            raise ValueError(f"--template {template!r} has no {{}}, where the label goes; "
+                             "write it like 'a photo of a {}'")
     folder = Path(folder)
     if has_parts(folder):
         folder = folder / "test"
@@ -63,7 +64,8 @@ def zero_shot(run: Run, folder: Path, templates: Sequence[str] = (), out: Path |
         LOG.warning("no training caption says %s, so the model can't know it",
                     ", ".join(map(repr, unknown)))
     templates = templates or TEMPLATES
-    scores = data.features @ label_features(run, data.labels, templates).T       # (n, labels)
+    texts = label_features(run, data.labels, templates)
+    scores = data.features @ texts.T                                     # (n, labels)
     samples = classified(scores, data.truths, data.contents)
     names = [data.labels[i] for i in data.truths]
     baseline = {"top_1": commonest(names)}
