@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from minalbef.cli.limits import refuse_changed
 from minalbef.cli.train import Flags, From, source_of
 from minalbef.system.limits import printable
 
@@ -48,16 +49,30 @@ class EvaluateSets:
     """of products; auto: bf16 where a GPU has it"""
 
 
+@dataclass(frozen=True)
+class EvaluateFolders:
+    """Of a folder with a folder of images for each label, such as FOLDER/dog/1.png."""
+
+    zero_shot: Path | None = None
+    """the folder, to classify its images by the labels' texts"""
+    probe: Path | None = None
+    """the folder, to fit a linear probe to frozen features of a part of its images"""
+    template: tuple[str, ...] = ()
+    """zero-shot: sentences with {} for the label, such as "a photo of a {}", in place of ours"""
+
+
 def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | None = None,
              seed: int = 0, scenes: Flags[EvaluateScenes] = EvaluateScenes(),
-             sets: Flags[EvaluateSets] = EvaluateSets()) -> None:
-    """Evaluate a run on unseen scenes, or on a prepared set (there also under torchrun -m --).
+             sets: Flags[EvaluateSets] = EvaluateSets(),
+             folders: Flags[EvaluateFolders] = EvaluateFolders()) -> None:
+    """Evaluate a run on unseen scenes, on a prepared set (there also under torchrun -m --), or by
+    classifying a folder of your images.
 
     Args:
         what: the run folder; or a task, whose run is runs/TASK
         data: the prepared split, such as prepared/coco/test; what it holds says the task
         out: the folder to write; by default RUN, or within it for a set or a part of the test
-        seed: of the freshly drawn test set
+        seed: of the freshly drawn test set, or of --probe's split
     """
     from minalbef.recipes import evaluate as recipe
     from minalbef.recipes import report
@@ -67,6 +82,12 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     from minalbef.viz import page
     run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
     command = report.command()
+    if folders != EvaluateFolders():
+        if data:
+            raise ValueError(f"--data {data}: of no use with --zero-shot or --probe; leave it out")
+        refuse_changed(scenes, "scenes alone; leave it out with --zero-shot and --probe")
+        classify(run, folders, out, command, seed)
+        return
     if data:
         figures = recipe.evaluate_set(run, data, out=out, command=command, **vars(sets))
         if figures:                              # in the first process
@@ -94,6 +115,25 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     page.write_page(run, figures, out)
     print(tables.summary_table(figures))
     print(f"\n{out}/report.html shows what was learnt")
+
+
+def classify(run: Path, folders: EvaluateFolders, out: Path | None, command: str,
+             seed: int) -> None:
+    """Classify a folder's images, and print the figures and what could not be read."""
+    from minalbef.cli.use import report_unread
+    from minalbef.recipes import label_folders, linear_probe, zero_shot
+    from minalbef.tasks.run import load
+    folder = folders.zero_shot or folders.probe
+    if folder is None or folders.zero_shot and folders.probe:
+        raise ValueError("--zero-shot and --probe: name one of them, with a folder")
+    if folders.probe and folders.template:
+        raise ValueError("--template: of use with --zero-shot alone; leave it out")
+    if folders.probe:
+        figures = linear_probe.probe(load(run), folder, out, command, seed)
+    else:
+        figures = zero_shot.zero_shot(load(run), folder, folders.template, out, command)
+    report_unread(figures["unreadable"], folder)
+    print(label_folders.table(figures))
 
 
 def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),

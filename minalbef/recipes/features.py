@@ -1,4 +1,4 @@
-"""Features of a folder's images, kept in a file for the next search."""
+"""Features of a folder's images, kept in a file for the next search or evaluation."""
 import hashlib
 import json
 import logging
@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from minalbef.albef import full
 from minalbef.system import checkpoint
 from minalbef.system.images import list_images
 from minalbef.system.metrics import progress
@@ -20,29 +21,33 @@ LOG = logging.getLogger("minalbef")
 
 
 class Features(NamedTuple):
-    """The images of a folder and its subfolders in the shared space."""
+    """The images of a folder and its subfolders, by their features."""
 
     folder: Path
     paths: list[Path]                 # images that can be read
-    features: Tensor                  # theirs, (n, e)
+    features: Tensor                  # theirs, (n, e) in the shared space or (n, d) of [CLS]
     broken: list[str]                 # why others can't be read
 
 
 @torch.no_grad()
-def embed_folder(run: Run, folder: Path, keep_in: Path | None = None) -> Features:
+def embed_folder(run: Run, folder: Path, keep_in: Path | None = None,
+                 cls: bool = False) -> Features:
     """Features of a folder's images, subfolders included.
 
     keep_in: the run's folder of results, for a file of the features. It is read in place of the
         images while neither their names, sizes and times nor the model have changed.
+    cls: the image encoder's [CLS], before the projection to the shared space
     Raises ValueError for a folder without images, and where none can be read.
     """
-    run.require("image_proj", "text_proj")
+    if not cls:
+        run.require("image_proj", "text_proj")
     folder = Path(folder).resolve()
     paths = images_in(folder)
-    file = keep_in / f"{folder.name}.features.safetensors" if keep_in else None
+    kind = "cls" if cls else "features"
+    file = keep_in / f"{folder.name}.{kind}.safetensors" if keep_in else None
     key = key_of(run, paths)
     kept = read_features(file, key) if file and file.exists() else None
-    broken, features = kept or embed_paths(run, paths)
+    broken, features = kept or embed_paths(run, paths, cls)
     check_readable(folder, len(features), broken)
     if file and not kept:
         write_features(file, key, broken, features)
@@ -73,8 +78,12 @@ def key_of(run: Run, paths: list[Path]) -> str:
     return hashlib.blake2b(json.dumps(about).encode(), digest_size=16).hexdigest()
 
 
-def embed_paths(run: Run, paths: list[Path]) -> tuple[dict[str, str], Tensor]:
-    """-> why images can't be read, by path; features of all others (n, e), on the CPU."""
+def embed_paths(run: Run, paths: list[Path], cls: bool = False
+                ) -> tuple[dict[str, str], Tensor]:
+    """-> why images can't be read, by path; features of all others, on the CPU.
+
+    cls: see `embed_folder`
+    """
     broken: dict[str, str] = {}
     features = []
     pixels: list[Tensor] = []
@@ -85,7 +94,8 @@ def embed_paths(run: Run, paths: list[Path]) -> tuple[dict[str, str], Tensor]:
             broken[str(path)] = str(error)
         if len(pixels) == IMAGE_CHUNK or pixels and i == len(paths) - 1:
             tokens = run.model.encode_image(torch.stack(pixels).to(run.device))
-            features.append(run.model.image_feature(tokens).cpu())
+            feature = full(tokens[:, 0]) if cls else run.model.image_feature(tokens)
+            features.append(feature.cpu())
             pixels = []
     return broken, torch.cat(features) if features else torch.empty(0)
 
