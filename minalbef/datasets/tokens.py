@@ -66,7 +66,7 @@ def with_tokens(records: Any, model: ALBEF, size: int, quiet: bool = False) -> A
         return ConcatDataset([with_tokens(part, model, size, quiet) for part in records.datasets])
     if isinstance(records, Subset):
         return Subset(with_tokens(records.dataset, model, size, quiet), records.indices)
-    key = f"{digest_of(model.image_encoder.state_dict())[:16]}-{size}"
+    key = f"{digest_of(model.image_encoder.state_dict())[:16]}-{size}-{model.config.image_width}"
     folder = records.path.parent / FOLDER
     if distributed.rank() == 0:
         write_new(records, model.image_encoder, folder / key, size, quiet)

@@ -122,18 +122,18 @@ def begin(config: Config, data: "Folders" = (), vocab: Path | None = None,
 
     See `pretrain`. Raises ValueError for what does not fit together.
     """
-    from minalbef.weights import starts
+    from minalbef.weights import frozen, starts
     tokenizer, rates = read_captions(config, data, vocab or starts.vocabulary(config))
     config = replace(config, vocab_size=len(tokenizer))
     torch.manual_seed(config.seed)
     if make is None:                             # what a task of yours makes may be trained already
         starts.check_frozen(config)
+        frozen.check_recipe(config)
     if make in (None, Pretrain, ScenePretrain):
         make = in_form(make or usual_task(config), config)
     task = make(config, special=tokenizer.special, mask=tokenizer.mask, rates=rates)
     if config.class_names:
-        from minalbef.weights.class_names import add_classes
-        add_classes(task, tokenizer, config)
+        frozen.add_classes(task, tokenizer, config)
     task.loaded = starts.load(task.student, config)
     starts.freeze(task.student, config)
     task.student.from_start = starts.kept_weights(task.student, task.loaded)
@@ -143,10 +143,10 @@ def begin(config: Config, data: "Folders" = (), vocab: Path | None = None,
 
 
 def usual_task(config: Config) -> Any:
-    """The paper's pretraining, or that with a loss for class names, or for scenes' minimal pairs."""
-    if config.class_names:
-        from minalbef.weights.class_names import ClassNamesPretrain
-        return ClassNamesPretrain
+    """The paper's pretraining, or that of frozen encoders, or with a loss for minimal pairs."""
+    if config.image_proj_dropout:
+        from minalbef.weights.frozen import FrozenPretrain
+        return FrozenPretrain
     return ScenePretrain if config.objects and config.siblings else Pretrain
 
 
@@ -174,6 +174,7 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
         check_negatives("pretrain", ROWS, config)
     config = checkpoint.settle_precision(config, folder, device)
     first_process = distributed.rank() == 0
+    from minalbef.weights import frozen
     with writing.lock(folder):
         task, tokenizer, config = begin(config, data, vocab, make)
         sets = None
@@ -195,6 +196,8 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
             origin |= sets.origin()
             if hasattr(task.student, "image_encoder"):       # a student of yours may have none
                 sets.compute_tokens(task.student.to(device), quiet)
+            if isinstance(task, frozen.FrozenPretrain):
+                task.measure(sets.records, tokenizer)
             batches = sets.batches(workers, most_bad)
             if first_process:
                 sets.announce()

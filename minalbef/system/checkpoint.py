@@ -122,13 +122,16 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
     save_settings(folder, config, tokenizer, task)
     about = {"definition": definition(config, tokenizer.digest(), task),
              "untrained": list(untrained)}
+    left_out = set(from_start)
     if from_start:
+        # what nothing has trained is random again in whoever loads it, and is refused there
+        left_out |= {name for name in files["model"] if part_of(name) in untrained}
         about["from_start"] = digest_of({name: files["model"][name] for name in from_start})
     metadata = {METADATA: json.dumps(about)}
     for name, state_dict in files.items():
         weights = {}
         for key, value in state_dict.items():
-            if key in from_start:
+            if key in left_out:
                 continue
             # a copy: safetensors refuses tensors that share memory, as tied weights do
             weights[key] = value.detach().to("cpu", copy=True).contiguous()
@@ -267,7 +270,7 @@ def read_weights(folder: Path, part: str, config: Config, task: str, tokenizer: 
                          "setting changes by training with it, or by minalbef.save")
     if step is None and "from_start" in about:
         from minalbef.weights import starts  # which imports this module
-        weights |= starts.restore(config, weights, about["from_start"], file)
+        weights |= starts.restore(config, weights, about["untrained"], about["from_start"], file)
     return weights, step
 
 

