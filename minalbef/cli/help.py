@@ -86,4 +86,4 @@ def text_of(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return str(value)
+    return str(value) or '""'

@@ -97,7 +97,7 @@ class TrainingSets:
         line = (f"{self.task}: {config.epoch:,} examples an epoch, epochs={config.epochs:g}, "
                 f"{config.steps:,} steps of batch={config.batch}; image_size={config.image_size}, "
                 f"lr={config.lr:g}")
-        if config.steps < FEW and not config.image_start:
+        if config.steps < FEW and not (config.image_start and config.text_start):
             line += (f"\nWarning: {config.steps:,} steps teach hardly anything; "
                      f"epochs={enough_epochs(config)} makes them at least {FEW:,}")
         LOG.info(line)

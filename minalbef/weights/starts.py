@@ -123,7 +123,7 @@ def restore(config: Config, trained: Collection[str], untrained: Collection[str]
         load(model, config)
     except ValueError as error:
         raise ValueError(f"{source} holds what it trained, and starts from {starts_of(config)}: "
-                         f"{error}. pip install 'minalbef[starts]' brings the packages") from error
+                         f"{error}") from error
     state = model.state_dict()
     weights = {name: value for name, value in state.items() if name not in trained}
     kept = {name: value for name, value in weights.items() if part_of(name) not in untrained}
