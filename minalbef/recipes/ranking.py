@@ -39,7 +39,9 @@ class Ranking:
         figures = ", ".join(f"{way} {value:.3f}" for way, value in self.r_mean.items())
         by = "ITC alone" if math.isinf(self.weight) else f"ITM + {self.weight:g} x ITC"
         line = (f"search ranks by {by}: mean recall on {self.queries} validation pairs by {figures}")
-        if self.r_mean["itm"] < self.r_mean["itc"]:
+        if not self.r_mean["itm"]:
+            line += ". ITM wasn't trained"
+        elif self.r_mean["itm"] < self.r_mean["itc"]:
             line += ". ITM alone ranks worse than ITC here"
         return line
 
