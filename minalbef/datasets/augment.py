@@ -43,7 +43,7 @@ def view(record: Any, size: int, crop: float, seed: int, epoch: int, number: int
     else:
         texts = [record.text]
     flip = not SIDES.search(" ".join(texts))
-    if is_tokens(record.image):                  # plain and mirrored
+    if is_tokens(getattr(record, "image", None)):        # plain and mirrored
         mirrored = int(rng.random() < 0.5 and flip)
         return replace(record, image=record.image[mirrored])
     least = least_side(size, crop)

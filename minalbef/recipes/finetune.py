@@ -252,7 +252,8 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     begin(module, source, config)
     starts.freeze(module.student, config)
     if sets:
-        sets.compute_tokens(module.student.albef.to(device), quiet)
+        albef: Any = getattr(module.student, "albef", module.student)
+        sets.compute_tokens(albef.to(device), quiet)
         batches = sets.batches(workers, most_bad)
         validation = sets.validation(workers)
         if first_process:

@@ -69,7 +69,9 @@ def test_a_model_of_timms_gives_tokens_of_the_configs_width():
     assert tokens.shape == (2, 1 + 4, config.image_width)
     model.eval()
     image = torch.randn(2, 3, 64, 64)
-    features = model.image_encoder.model.forward_features(image).flatten(2).mT
+    encoder = model.image_encoder
+    theirs = image * encoder.scale + encoder.shift       # normalised as timm's weights expect
+    features = encoder.model.forward_features(theirs).flatten(2).mT
     with torch.no_grad():
         tokens = model.encode_image(image)
         assert_close(tokens[:, 0], model.image_encoder.proj(features.mean(1)))
