@@ -98,7 +98,7 @@ class MLP(nn.Module):
 
 
 class Projection(nn.Linear):
-    """A linear layer on standardised features, for encoders that stay as they are: (..., d) -> (..., e).
+    """A linear layer on standardised features, (..., d) -> (..., e), for frozen encoders.
 
     mean, std: of the features, (d,), measured once on the training set, see weights.frozen
     """

@@ -162,7 +162,7 @@ def alpha_at(step: int, config: Config) -> float:
 def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
     """AdamW's groups by weight decay, and by `lr_scale`: its learning rate over the step's.
 
-    Matrices alone decay; temperature, stem and loaded weights have a scale of their own. With decay_all,
+    Matrices alone decay; temperature, stem and loaded weights have their own scale. With decay_all,
     whatever is not 1-D decays: temperature, class token and positions too, as in the original.
     With config.muon_lr, groups of matrices that Muon trains have "muon".
     """

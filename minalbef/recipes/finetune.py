@@ -69,7 +69,7 @@ TUNING: dict[str, Any] = dict(
 # sizes of the model, which a run takes from its source and no option can change
 SIZES = ("image_encoder patch_size image_width image_depth image_heads image_mlp_ratio stem "
          "text_encoder vocab_size positions text_width text_depth text_heads text_mlp_ratio "
-         "fusion_depth fuse_cls embed_dim").split()
+         "fusion_depth fuse_cls embed_dim image_proj_dropout text_proj_dropout").split()
 # on prepared sets a run also takes these settings from its source, unless you change them
 SOURCE_FIELDS = [*SIZES, "pos_scale", "dropout", "init_std", "queue_size", "equal_texts_match",
                  "image_start", "text_start", "freeze"]

@@ -38,7 +38,7 @@ class Ranking:
     def __str__(self) -> str:
         figures = ", ".join(f"{way} {value:.3f}" for way, value in self.r_mean.items())
         by = "ITC alone" if math.isinf(self.weight) else f"ITM + {self.weight:g} x ITC"
-        line = (f"search ranks by {by}: mean recall on {self.queries} validation pairs by {figures}")
+        line = f"search ranks by {by}: mean recall on {self.queries} validation pairs: {figures}"
         if not self.r_mean["itm"]:
             line += ". ITM wasn't trained"
         elif self.r_mean["itm"] < self.r_mean["itc"]:

@@ -104,7 +104,7 @@ class TimmEncoder(nn.Module):
 
 
 def stages(model: Any, image: Tensor) -> Tensor:
-    """An EfficientNet's tokens from three depths: (b, 3, s, s) -> (b, 1 + n, d), the first their mean.
+    """An EfficientNet's tokens from three depths: (b, 3, s, s) -> (b, 1 + n, d), first the mean.
 
     Its head was trained for ImageNet's classes alone, and drawings that are none of them differ
     more in the stages before it: the last but one, with its maximum for [CLS], and the one before.

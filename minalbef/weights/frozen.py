@@ -49,8 +49,9 @@ class FrozenPretrain(Pretrain):
         names = self.student.text_feature(words, keep)
         classes = self.student.image_feature((proj.mean + self.vectors * proj.std)[:, None])
         right = torch.eye(len(names), dtype=torch.bool, device=names.device)
-        sims = self.student.image_to_text(classes, names), self.student.text_to_image(names, classes)
-        to_name, to_class = [self.itc_loss(sim, sim.detach(), 0.0, right) for sim in sims]
+        sims = self.student.image_to_text(classes, names)
+        to_name, to_class = [self.itc_loss(sim, sim.detach(), 0.0, right)
+                             for sim in (sims, sims.T)]
         return losses | {"names": (to_name + to_class) / 2}
 
     @torch.no_grad()
