@@ -68,17 +68,18 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
     command = report.command()
     if data:
-        figures = recipe.evaluate_set(run, data, out=out, command=command, **vars(sets))
+        figures = recipe.evaluate(run, data, out, command, **vars(sets))
         if figures:                              # in the first process
             print(recipe.table(figures))
         return
     if scenes.pairs:
         if scenes.among or scenes.source:
             raise ValueError("--among and --from: of no use with --pairs; leave them out")
-        figures = recipe.evaluate_pairs(run, command, seed, scenes.size, scenes.split, out)
+        figures = recipe.evaluate(run, None, out, command, pairs=True, seed=seed,
+                                  size=scenes.size, split=scenes.split)
         print(recipe.table(figures))
         return
-    whole = (scenes.size, seed, scenes.among, scenes.split) == (1.0, 0, None, "test")
+    whole = scenes == EvaluateScenes(source=scenes.source) and not seed
     out = out or report.output_folder(run, whole)
     source = scenes.source
     if source is None:
@@ -86,8 +87,8 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
             source = report.report_of(run).get("source") or None
         except ValueError as error:              # a damaged report, which is made anew
             logging.getLogger("minalbef").warning("%s", error)
-    figures = recipe.evaluate_run(run, command, source_of(source), seed, scenes.size,
-                                  scenes.split, scenes.among, out)
+    figures = recipe.evaluate(run, None, out, command, source=source_of(source), seed=seed,
+                              size=scenes.size, split=scenes.split, among=scenes.among)
     if figures["task"] != "pretrain":
         print(tables.task_table([figures]))
         return

@@ -164,8 +164,8 @@ def finetune_on_scenes(task: str, changes: tuple[str, ...], source: Path, run: P
         recipe.finetune(task, source, run, config, baseline=baseline)
         return
     recipe.finetune_with_baselines(task, source, run, changes, scenes.baselines, scenes.processes)
-    out = report.output_folder(run, scenes.size == 1)
-    figures = evaluate.evaluate_run(run, report.command(), source, size=scenes.size, out=out)
+    figures = evaluate.evaluate(run, None, None, report.command(), source=source,
+                                size=scenes.size)
     print(tables.task_table([figures]))
 
 

@@ -70,6 +70,20 @@ def check_record(record: Any) -> dict[str, Any]:
     return record
 
 
+def protocol_of(run: Path, task: str, name: str, split: str, manifest: str,
+                tuned: Sequence[str] = ()) -> str:
+    """In words, what a run was trained on and whether it saw a split.
+
+    name, split, manifest: the test set's, and the hash of its records
+    tuned: the sets that it was trained on, if it doesn't record them
+    """
+    sets = trained_on(run)
+    again = manifest in {**(sets["pretrained"] or {}), **sets["tuned"]}.values()
+    if tuned:
+        sets["pretrained" if task == "pretrain" else "tuned"] = dict.fromkeys(tuned)
+    return protocol(task, name, split, sets["tuned"], sets["pretrained"], again)
+
+
 def protocol(kind: str, name: str, split: str, tuned: Collection[str],
              pretrained: Collection[str] | None = (), again: bool = False) -> str:
     """What a run was trained on, in words, and whether that includes the test set.

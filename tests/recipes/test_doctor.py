@@ -55,9 +55,10 @@ def test_figures_that_chance_may_give_are_named_at_the_end_of_an_evaluation():
     figures = {"r1": 0.3, "r5": 0.4, "r10": 1.0, "text": {"itc": 0.3, "itm": 0.5}}
     spans = {"r1": [0.2, 0.4], "r5": [0.3, 0.5], "r10": [0.9, 1.0],
              "text": {"itc": [0.2, 0.4], "itm": [0.3, 0.7]}}
-    assert at_chance(figures, spans,
-                     {"r1": 0.1, "r5": 0.4, "r10": 1, "text": 0.25}) == ["r5", "text itc"]
-    assert at_chance(figures, spans, {}) == []
+    report = {"test": figures, "intervals": {"test": spans}}
+    chance = {"r1": 0.1, "r5": 0.4, "r10": 1, "text": 0.25}
+    assert at_chance(report | {"chance": chance}) == ["r5", "text itc"]
+    assert at_chance(report) == []
 
 
 # runs
