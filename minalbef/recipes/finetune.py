@@ -2,9 +2,9 @@
 
 It trains on the embedded scenes, on prepared sets, or on your own batches.
 """
-import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from minalbef.evaluation.validation import Validation
 from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.own_code import origin_of_code
-from minalbef.recipes.pretrain import for_scenes, freeze_encoders, still_guesses
+from minalbef.recipes.pretrain import for_scenes, freeze_encoders, train_run
 from minalbef.recipes.sets import TrainingSets
 from minalbef.scenes.batches import SceneBatches, least_rows
 from minalbef.scenes.questions import need_scenes
@@ -40,7 +40,6 @@ from minalbef.tasks.base import TaskModule
 from minalbef.tasks.run import load
 from minalbef.tasks.table import TASKS, find_task
 
-LOG = logging.getLogger("minalbef")
 # on scenes, from `tiny`: larger images, so that position embeddings are resized, and distillation,
 # both as in the paper; none of what makes tiny's pretraining cheaper
 TUNING: dict[str, Any] = dict(
@@ -235,7 +234,6 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     device = distributed.join(config.device)
     check_negatives(task, find_task(task).least_rows, config)
     config = checkpoint.settle_precision(config, folder, device)
-    first_process = distributed.rank() == 0
     _, _, tokenizer, weights = checkpoint.read_run(source)
     origin = {"tokenizer": tokenizer.digest(), "source": checkpoint.digest_of(weights)}
     differs: dict[str, Any] = {}
@@ -244,42 +242,27 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     sets = None
     if data:
         sets = TrainingSets(task, data, config, tokenizer, folder, source)
-        origin |= sets.origin()
     torch.manual_seed(config.seed)               # of new layers
     module = differs.get("module", find_task(task).module)(config)
     begin(module, source, config)
+    first = None
     if sets:
         batches = sets.batches(workers, most_bad)
         validation = sets.validation(workers)
-        if first_process:
-            sets.announce()
     elif batches is None:
         batches = ProblemBatches(task, config, tokenizer, differs.get("hide", ""))
         assign = differs.get("assign", assign)
         if TASKS[task].pretraining and assign:
-            train_text_assignment(task, module, source, folder, config, assign, origin, quiet)
+            first = partial(train_text_assignment, task, module, source, folder, config, assign,
+                            dict(origin), quiet)
     if baseline:
         origin["baseline"] = baseline
     origin |= freeze_encoders(module, freeze)
     origin |= origin_of_code(find_task(task).module, module, (type(module),))
     with writing.lock(folder):
-        if first_process:
-            new = checkpoint.begin_run(folder, config, tokenizer, task)
-            if new and sets:
-                sets.record(folder)
-        untrained = train.fit(module, batches, config, folder, quiet=quiet,
-                              title=baseline.replace("_", " ") or task, origin=origin,
-                              random=checkpoint.untrained_parts(source), validation=validation)
-        if first_process:
-            teacher = getattr(module, "teacher", None)
-            checkpoint.save(folder, module.student, tokenizer, teacher, task, untrained)
-            if sets:
-                sets.finish(validation)
-            elif validation:
-                LOG.info(validation.account())
-            if guesses := still_guesses(folder):
-                LOG.warning(guesses)
-    distributed.leave()
+        train_run(task, module, tokenizer, config, folder, batches, sets, first,
+                  title=baseline.replace("_", " ") or task, quiet=quiet, origin=origin,
+                  random=checkpoint.untrained_parts(source), validation=validation)
 
 
 def train_text_assignment(task: str, module: TaskModule, source: Path, folder: Path,
