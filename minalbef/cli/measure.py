@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from minalbef.cli.limits import refuse
 from minalbef.cli.train import Flags, From, source_of
 from minalbef.system.limits import printable
 
@@ -73,8 +74,7 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
             print(recipe.table(figures))
         return
     if scenes.pairs:
-        if scenes.among or scenes.source:
-            raise ValueError("--among and --from: of no use with --pairs; leave them out")
+        refuse("of no use with --pairs; leave it out", among=scenes.among, source=scenes.source)
         figures = recipe.evaluate(run, None, out, command, pairs=True, seed=seed,
                                   size=scenes.size, split=scenes.split)
         print(recipe.table(figures))

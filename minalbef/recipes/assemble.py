@@ -34,19 +34,12 @@ RATE = 0.15                           # at which chapter 07's hide_words masks
 
 
 def own_parts(folder: Path = FOLDER) -> dict[str, ModuleType]:
-    """The parts that chapters kept in a folder, by name.
-
-    Raises ValueError for a file that can't be run.
-    """
+    """The parts that chapters kept in a folder, by name."""
     parts = {}
     for part in PARTS:
         path = folder / f"{part}.py"
         if path.exists():
-            try:
-                parts[part] = run_module(part, path.read_text(encoding="utf-8"))
-            except Exception as error:           # of code that isn't ours: anything
-                raise ValueError(f"{path} can't be run: {error!r}; run its chapter again, or "
-                                 "remove it to take the package's") from error
+            parts[part] = run_module(part, path.read_text(encoding="utf-8"))
     return parts
 
 

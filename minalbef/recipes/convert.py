@@ -135,13 +135,7 @@ def fill_queue(queue: FeatureQueue, tensors: dict[str, Tensor]) -> None:
     """Fill every slot, as an original's file has them. In place.
 
     Features without ids get -1, which is no image's.
-    Raises ValueError for tensors of other names or shapes.
     """
-    is_complete = {"image", "text", "pointer"} <= tensors.keys()
-    if not is_complete or not tensors["image"].shape == tensors["text"].shape == queue.image.shape:
-        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
-        raise ValueError(f"the file's queue has {shapes}; "
-                         f"wanted image, text {tuple(queue.image.shape)} and pointer")
     ids = tensors.get("ids", torch.full_like(queue.ids, -1))
     queue.load_state_dict({
         "image": tensors["image"],

@@ -123,8 +123,7 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
     names = list(SCENE_TASKS)
     if data:
         names = [name for name, row in TASKS.items() if row.begins_from]
-    if task not in names:
-        raise ValueError(f"no task {task!r}{nearest(task, names)}; there are {', '.join(names)}")
+    find_task(task, among=names)
     base, source_task, _, _ = checkpoint.read_run(source)
     sources = TASKS[task].begins_from if data else ("pretrain",)
     if source_task not in sources:
@@ -139,21 +138,23 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
     config = replace_checked(config, **read_changes(tuple(changes)))
     if data:
         check_upright(config, data)
-        if config.validate_every and not TASKS[task].validation_figures:
-            raise ValueError(f"validate_every={config.validate_every:g}: {task} has no validation, "
-                             "as in the original; leave it out, and evaluate the finished run")
     else:
         for_scenes(config)
-    if config.data_fraction < 1:
-        raise ValueError(f"data_fraction={config.data_fraction} is for pretraining; to fine-tune "
-                         "on part of a set, prepare it with --data-fraction, and on fewer scenes, "
-                         "set epoch")
+    problem = ""
+    if config.validate_every and not TASKS[task].validation_figures:
+        problem = (f"validate_every={config.validate_every:g}: {task} has no validation, as in the "
+                   "original; leave it out, and evaluate the finished run")
+    elif config.data_fraction < 1:
+        problem = (f"data_fraction={config.data_fraction} is for pretraining; to fine-tune on part "
+                   "of a set, prepare it with --data-fraction, and on fewer scenes, set epoch")
     for field in SIZES:
         value = getattr(config, field)
         source_value = getattr(base, field)
         if value != source_value:
-            raise ValueError(f"{field}={value}: the model of {source} has {source_value}, which "
-                             "training cannot change; leave it out")
+            problem = (f"{field}={value}: the model of {source} has {source_value}, which training "
+                       "cannot change; leave it out")
+    if problem:
+        raise ValueError(problem)
     return config
 
 

@@ -6,8 +6,9 @@ import symtable
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from minalbef.system.writing import write_atomically
+from minalbef.system.writing import restate, write_atomically
 
 FOLDER = Path("mine")                 # beside the chapters, which run in their own folder
 Definition = ast.FunctionDef | ast.ClassDef
@@ -34,10 +35,8 @@ def keep_part(part: str, names: Sequence[str], check: Callable[[ModuleType], Non
         return
     text = source.module(part, names, instead or {})
     module = run_module(part, text)
-    try:
+    with restate(f"{part} isn't kept", "make it equal to the package's", AssertionError):
         check(module)
-    except AssertionError as error:
-        raise ValueError(f"{part} isn't kept, as it differs from the package's: {error}") from error
     path = folder / f"{part}.py"
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
     print(f"{part}: kept in {path.as_posix()}, {count_lines(text)} lines")
@@ -47,9 +46,7 @@ def run_cells() -> list[str]:
     """The sources of a notebook's cells, in the order in which they ran."""
     from IPython.core.getipython import get_ipython
 
-    shell = get_ipython()
-    if shell is None:
-        raise ValueError("keep_part reads the cells of a notebook, and this is none; pass cells=")
+    shell: Any = get_ipython()
     cells = [cell for cell in shell.user_ns["In"] if cell]
     if not cells:
         # nbval runs cells with store_history=False: IPython's public history stays empty, and no
