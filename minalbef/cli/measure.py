@@ -2,7 +2,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from minalbef.cli.limits import refuse
 from minalbef.cli.train import Flags, From, source_of
@@ -67,34 +67,34 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     from minalbef.tasks.table import TASKS
     from minalbef.viz import page
     run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
-    command = report.command()
+    options: dict[str, Any] = {"seed": seed, "size": scenes.size, "split": scenes.split}
     if data:
-        figures = recipe.evaluate(run, data, out, command, **vars(sets))
-        if figures:                              # in the first process
-            print(recipe.table(figures))
-        return
-    if scenes.pairs:
+        options = dict(vars(sets))
+    elif scenes.pairs:
         refuse("of no use with --pairs; leave it out", among=scenes.among, source=scenes.source)
-        figures = recipe.evaluate(run, None, out, command, pairs=True, seed=seed,
-                                  size=scenes.size, split=scenes.split)
+        options["pairs"] = True
+    else:
+        whole = scenes == EvaluateScenes(source=scenes.source) and not seed
+        out = out or report.output_folder(run, whole)
+        source = scenes.source
+        if source is None:
+            try:
+                source = report.report_of(run).get("source") or None
+            except ValueError as error:          # a damaged report, which is made anew
+                logging.getLogger("minalbef").warning("%s", error)
+        options |= {"source": source_of(source), "among": scenes.among}
+    figures = recipe.evaluate(run, data, out, report.command(), **options)
+    if figures is None:                          # not the first process
+        return
+    if data or scenes.pairs:
         print(recipe.table(figures))
-        return
-    whole = scenes == EvaluateScenes(source=scenes.source) and not seed
-    out = out or report.output_folder(run, whole)
-    source = scenes.source
-    if source is None:
-        try:
-            source = report.report_of(run).get("source") or None
-        except ValueError as error:              # a damaged report, which is made anew
-            logging.getLogger("minalbef").warning("%s", error)
-    figures = recipe.evaluate(run, None, out, command, source=source_of(source), seed=seed,
-                              size=scenes.size, split=scenes.split, among=scenes.among)
-    if figures["task"] != "pretrain":
+    elif figures["task"] != "pretrain":
         print(tables.task_table([figures]))
-        return
-    page.write_page(run, figures, out)
-    print(tables.summary_table(figures))
-    print(f"\n{out}/report.html shows what was learnt")
+    else:
+        assert out
+        page.write_page(run, figures, out)
+        print(tables.summary_table(figures))
+        print(f"\n{out}/report.html shows what was learnt")
 
 
 def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),

@@ -166,7 +166,8 @@ def finetune_on_scenes(task: str, changes: tuple[str, ...], source: Path, run: P
     recipe.finetune_with_baselines(task, source, run, changes, scenes.baselines, scenes.processes)
     figures = evaluate.evaluate(run, None, None, report.command(), source=source,
                                 size=scenes.size)
-    print(tables.task_table([figures]))
+    if figures:
+        print(tables.task_table([figures]))
 
 
 def ends_here() -> bool:

@@ -93,19 +93,16 @@ def use_own_modules(albef: ALBEF, own: Mapping[str, ModuleType]) -> None:
     if "image" in own:
         albef.image_encoder = own["image"].ViT(albef.config)
     if "text" in own:
-        albef.text_encoder = make_text_encoder(own["text"], albef.config)
+        # what ALBEF asks of a text encoder beside: see albef.check_text_encoder
+        methods = {"word_table": TextEncoder.word_table}
+        kind = type("TextEncoder", (own["text"].TextEncoder,), methods)
+        albef.text_encoder = kind(albef.config)
     if "fusion" in own:
         albef.fusion = make_fusion(own["fusion"], albef.config)      # type: ignore[assignment]
     if "word_head" in own:
         module = own["word_head"]
         kind = type("WordHead", (module.WordHead,), {"forward": module.score_words})
         albef.word_head = kind(albef.config)
-
-
-def make_text_encoder(module: ModuleType, config: Config) -> nn.Module:
-    """Chapter 03's text encoder, with what ALBEF asks of one: see albef.check_text_encoder."""
-    methods = {"word_table": TextEncoder.word_table}
-    return type("TextEncoder", (module.TextEncoder,), methods)(config)
 
 
 def make_fusion(module: ModuleType, config: Config) -> nn.Module:

@@ -30,9 +30,9 @@ from minalbef.scenes import evaluation, questions, task_problems
 from minalbef.scenes.records import minimal_pairs
 from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.system import checkpoint, distributed
-from minalbef.system.checkpoint import write_atomically
 from minalbef.system.limits import check_range
 from minalbef.system.tokenizer import Tokenizer
+from minalbef.system.writing import write_text
 from minalbef.tasks.retrieval import LENGTH
 from minalbef.tasks.run import Run, load
 from minalbef.tasks.table import TASKS, load_model
@@ -92,9 +92,7 @@ def write_result(run: Path, result: Result, seconds: dict[str, float], command: 
                     "come from random weights")
     figures = dict(result.figures)
     if answers := figures.pop("submission", None):
-        text = json.dumps(answers) + "\n"
-        write_atomically(result.out / "vqa_result.json",
-                         lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(result.out / "vqa_result.json", json.dumps(answers) + "\n")
     if in_validation := validation.figures_of(run):
         figures["validation"] = in_validation
     figures["weights"] = checkpoint.hash_of_weights(run)
@@ -161,7 +159,7 @@ def measure_scenes(folder: Path, out: Path | None = None, source: Path | None = 
         seconds["train"] += report.train_seconds(folder / "assign")
         figures = evaluate_task(task, folder, source, seed, size, split)
         return Result(task, config, figures, out, seconds)
-    seconds["warm_start"] = report.train_seconds(folder / "warm")
+    seconds = {"warm_start": report.train_seconds(folder / "warm"), **seconds}
     device = distributed.device_at_hand(config.device)
     run = load(folder)
     run.model.to(device)
@@ -184,8 +182,8 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int, size:
     draw = task_problems.draws(albef.config, split, seed, size)
     result = task_problems.evaluate_problems(task, model, tokenizer, draw)
     baselines = dict(result.baselines)
-    if SCENE_TASKS[task].baselines:
-        baselines |= SCENE_TASKS[task].baselines(draw)
+    if without_model := SCENE_TASKS[task].baselines:
+        baselines |= without_model(draw)
     torch.manual_seed(seed)                              # of random weights
     for name, baseline, words, hide in baseline_models(task, model, tokenizer, folder, source):
         baselines[name] = task_problems.evaluate_problems(task, baseline, words, draw, hide).samples

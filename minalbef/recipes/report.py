@@ -20,7 +20,7 @@ from minalbef.datasets.catalogue import OWN
 from minalbef.evaluation.loop import How
 from minalbef.system import checkpoint
 from minalbef.system.metrics import read_metrics
-from minalbef.system.writing import check_fields, read_json, restate, write_atomically
+from minalbef.system.writing import check_fields, read_json, restate, write_text
 
 LOG = logging.getLogger("minalbef")
 SCHEMA = 1
@@ -110,8 +110,7 @@ def write_report(folder: Path, task: str, figures: dict, config: Config,
     report |= _round(figures, 5)
     with restate(f"a figure of {folder} is not finite", "a report holds numbers only", ValueError):
         text = json.dumps(report, indent=1, allow_nan=False)
-    write_atomically(Path(folder) / "report.json",
-                     lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    write_text(Path(folder) / "report.json", text + "\n")
     return json.loads(text)
 
 
@@ -193,8 +192,6 @@ def describe_device() -> str:
             if line.startswith("model name"):
                 name = line.split(":", 1)[1].strip()
                 break
-    elif platform.system() == "Darwin":
-        name = _output("sysctl", "-n", "machdep.cpu.brand_string") or name
     cores = os.cpu_count()
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))

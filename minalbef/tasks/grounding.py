@@ -320,11 +320,12 @@ def predict(model: ALBEF, tokenizer: Tokenizer, query: Query) -> Answer:
     if boxes is None:
         return replace(answer, answer=name_maximum(heat, query.size))
     scores = score_boxes(heat, boxes, query.size)
-    if not (scores > 0).any():
-        return replace(answer, answer="none of the boxes", boxes=boxes, scores=scores)
+    answer = replace(answer, answer="none of the boxes", boxes=boxes, scores=scores)
     box = choose_box(scores, boxes)
+    if not box.any():
+        return answer
     name = "the box at x {:g}, y {:g}, {:g} wide and {:g} high".format(*box.tolist())
-    return replace(answer, answer=name, boxes=boxes, scores=scores, box=box)
+    return replace(answer, answer=name, box=box)
 
 
 def name_maximum(heat: Tensor, size: tuple[int, int]) -> str:
