@@ -50,8 +50,11 @@ def checked(command: Callable) -> Callable:
             if is_dataclass(flags.get(name)):
                 values |= vars(values.pop(name))
         check_numbers(values)
-        if is_dataclass(flags.get(useless)):
-            refuse_changed(flags[useless], SECTIONS[useless])
+        if is_dataclass(section := flags.get(useless)):
+            changed = {}
+            for item in fields(section):
+                changed[item.name] = getattr(section, item.name) != item.default
+            refuse(f"of use on {SECTIONS[useless]}", **changed)
         return command(*args, **options)
     return call
 
@@ -64,14 +67,11 @@ def check_numbers(values: Mapping[str, Any]) -> None:
                 check_range(f"{flag(name)} {number}", number, *LIMITS[name])
 
 
-def refuse_changed(section: Any, purpose: str) -> None:
-    """Raises ValueError for a section's flags that differ from their defaults: of use on what."""
-    names = []
-    for item in fields(section):
-        if getattr(section, item.name) != item.default:
-            names.append(flag(item.name))
+def refuse(reason: str, **values: Any) -> None:
+    """Raises ValueError for those of these flags that have a value."""
+    names = [flag(name) for name, value in values.items() if value]
     if names:
-        raise ValueError(f"{', '.join(names)}: of use on {purpose}")
+        raise ValueError(f"{', '.join(names)}: {reason}")
 
 
 def flag(name: str) -> str:

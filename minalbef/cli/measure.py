@@ -2,9 +2,9 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from minalbef.cli.limits import refuse_changed
+from minalbef.cli.limits import refuse
 from minalbef.cli.train import Flags, From, source_of
 from minalbef.system.limits import printable
 
@@ -81,40 +81,42 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     from minalbef.tasks.table import TASKS
     from minalbef.viz import page
     run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
-    command = report.command()
     if folders != EvaluateFolders():
         if data:
             raise ValueError(f"--data {data}: of no use with --zero-shot or --probe; leave it out")
-        refuse_changed(scenes, "scenes alone; leave it out with --zero-shot and --probe")
-        classify(run, folders, out, command, seed)
+        refuse("of scenes alone; leave it out with --zero-shot and --probe",
+               size=scenes.size != 1.0, pairs=scenes.pairs, among=scenes.among,
+               split=scenes.split != "test", source=scenes.source)
+        classify(run, folders, out, report.command(), seed)
         return
+    options: dict[str, Any] = {"seed": seed, "size": scenes.size, "split": scenes.split}
     if data:
-        figures = recipe.evaluate_set(run, data, out=out, command=command, **vars(sets))
-        if figures:                              # in the first process
-            print(recipe.table(figures))
+        options = dict(vars(sets))
+    elif scenes.pairs:
+        refuse("of no use with --pairs; leave it out", among=scenes.among, source=scenes.source)
+        options["pairs"] = True
+    else:
+        whole = scenes == EvaluateScenes(source=scenes.source) and not seed
+        out = out or report.output_folder(run, whole)
+        source = scenes.source
+        if source is None:
+            try:
+                source = report.report_of(run).get("source") or None
+            except ValueError as error:          # a damaged report, which is made anew
+                logging.getLogger("minalbef").warning("%s", error)
+        options |= {"source": source_of(source), "among": scenes.among}
+    figures = recipe.evaluate(run, data, out, report.command(), **options)
+    if figures is None:                          # not the first process
         return
-    if scenes.pairs:
-        if scenes.among or scenes.source:
-            raise ValueError("--among and --from: of no use with --pairs; leave them out")
-        figures = recipe.evaluate_pairs(run, command, seed, scenes.size, scenes.split, out)
+    if data or scenes.pairs:
         print(recipe.table(figures))
-        return
-    whole = (scenes.size, seed, scenes.among, scenes.split) == (1.0, 0, None, "test")
-    out = out or report.output_folder(run, whole)
-    source = scenes.source
-    if source is None:
-        try:
-            source = report.report_of(run).get("source") or None
-        except ValueError as error:              # a damaged report, which is made anew
-            logging.getLogger("minalbef").warning("%s", error)
-    figures = recipe.evaluate_run(run, command, source_of(source), seed, scenes.size,
-                                  scenes.split, scenes.among, out)
-    if figures["task"] != "pretrain":
+    elif figures["task"] != "pretrain":
         print(tables.task_table([figures]))
-        return
-    page.write_page(run, figures, out)
-    print(tables.summary_table(figures))
-    print(f"\n{out}/report.html shows what was learnt")
+    else:
+        assert out
+        page.write_page(run, figures, out)
+        print(tables.summary_table(figures))
+        print(f"\n{out}/report.html shows what was learnt")
 
 
 def classify(run: Path, folders: EvaluateFolders, out: Path | None, command: str,

@@ -7,6 +7,8 @@ from typing import Annotated, TypeVar
 
 import tyro
 
+from minalbef.cli.limits import refuse
+
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
 From = Annotated[Path | None, tyro.conf.arg(name="from")]
 CHANGE = re.compile(r"\w+=")          # how a change of an option begins
@@ -154,20 +156,19 @@ def finetune_on_scenes(task: str, changes: tuple[str, ...], source: Path, run: P
     from minalbef.recipes import finetune as recipe
     from minalbef.scenes import tables
     if scenes.no_evaluate:
-        if scenes.processes or scenes.size != 1:
-            raise ValueError("--processes and --size: of no use with --no-evaluate; leave them "
-                             "out (several processes: torchrun -m -- minalbef finetune)")
-        if len(scenes.baselines) > 1:
-            raise ValueError(f"--baselines {' '.join(scenes.baselines)}: with --no-evaluate, one "
-                             "model is trained; name one baseline, or none for the task itself")
+        refuse("of no use with --no-evaluate; leave it out (several processes: torchrun -m -- "
+               "minalbef finetune)", processes=scenes.processes, size=scenes.size != 1)
+        refuse("with --no-evaluate, one model is trained; name one baseline, or none for the task "
+               "itself", baselines=scenes.baselines[1:])
         baseline = "".join(scenes.baselines)
         config = recipe.settings(task, source, changes)
         recipe.finetune(task, source, run, config, baseline=baseline)
         return
     recipe.finetune_with_baselines(task, source, run, changes, scenes.baselines, scenes.processes)
-    out = report.output_folder(run, scenes.size == 1)
-    figures = evaluate.evaluate_run(run, report.command(), source, size=scenes.size, out=out)
-    print(tables.task_table([figures]))
+    figures = evaluate.evaluate(run, None, None, report.command(), source=source,
+                                size=scenes.size)
+    if figures:
+        print(tables.task_table([figures]))
 
 
 def ends_here() -> bool:

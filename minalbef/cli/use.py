@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import minalbef
+from minalbef.cli.limits import refuse
 from minalbef.cli.train import source_of
 from minalbef.system.limits import printable
 
@@ -31,11 +32,8 @@ def search(what: str, /, run: Path | None = None, images: Path | None = None,
     from minalbef.recipes import report
     from minalbef.recipes import search as finder
     from minalbef.recipes.features import embed_folder
-    if images and texts:
-        raise ValueError("--images and --texts: name one of them to search")
-    if texts and out:
-        raise ValueError("--out: texts are listed, and no figure is drawn; leave it out with "
-                         "--texts")
+    if texts:
+        refuse("of no use with --texts, which are listed; leave it out", images=images, out=out)
     model = minalbef.load(source_of(run))
     folder = report.output_folder(model.path)
     if texts:

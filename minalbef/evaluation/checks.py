@@ -156,10 +156,8 @@ def _compare_faint(a: Function, b: Function, inputs: tuple, seed: int, names: tu
 def _compare(kind: str, a: dict[str, Tensor], b: dict[str, Tensor], names: tuple[str, str],
              tol: float, least: float = 0.0) -> None:
     """Raises AssertionError for a difference above tol times the largest value, or `least`."""
-    unmatched = sorted(a.keys() ^ b.keys())
-    if unmatched:
-        owner = names[0] if unmatched[0] in a else names[1]
-        raise AssertionError(f"{kind}: {owner} alone has {unmatched[0]}")
+    for name in sorted(a.keys() ^ b.keys()):
+        assert False, f"{kind}: {names[0] if name in a else names[1]} alone has {name}"
     for position, x in a.items():
         y = b[position]
         assert x.shape == y.shape, (f"{position} is {tuple(x.shape)} in {names[0]} "

@@ -34,19 +34,12 @@ RATE = 0.15                           # at which chapter 07's hide_words masks
 
 
 def own_parts(folder: Path = FOLDER) -> dict[str, ModuleType]:
-    """The parts that chapters kept in a folder, by name.
-
-    Raises ValueError for a file that can't be run.
-    """
+    """The parts that chapters kept in a folder, by name."""
     parts = {}
     for part in PARTS:
         path = folder / f"{part}.py"
         if path.exists():
-            try:
-                parts[part] = run_module(part, path.read_text(encoding="utf-8"))
-            except Exception as error:           # of code that isn't ours: anything
-                raise ValueError(f"{path} can't be run: {error!r}; run its chapter again, or "
-                                 "remove it to take the package's") from error
+            parts[part] = run_module(part, path.read_text(encoding="utf-8"))
     return parts
 
 
@@ -100,19 +93,16 @@ def use_own_modules(albef: ALBEF, own: Mapping[str, ModuleType]) -> None:
     if "image" in own:
         albef.image_encoder = own["image"].ViT(albef.config)
     if "text" in own:
-        albef.text_encoder = make_text_encoder(own["text"], albef.config)
+        # what ALBEF asks of a text encoder beside: see albef.check_text_encoder
+        methods = {"word_table": TextEncoder.word_table}
+        kind = type("TextEncoder", (own["text"].TextEncoder,), methods)
+        albef.text_encoder = kind(albef.config)
     if "fusion" in own:
         albef.fusion = make_fusion(own["fusion"], albef.config)      # type: ignore[assignment]
     if "word_head" in own:
         module = own["word_head"]
         kind = type("WordHead", (module.WordHead,), {"forward": module.score_words})
         albef.word_head = kind(albef.config)
-
-
-def make_text_encoder(module: ModuleType, config: Config) -> nn.Module:
-    """Chapter 03's text encoder, with what ALBEF asks of one: see albef.check_text_encoder."""
-    methods = {"word_table": TextEncoder.word_table}
-    return type("TextEncoder", (module.TextEncoder,), methods)(config)
 
 
 def make_fusion(module: ModuleType, config: Config) -> nn.Module:

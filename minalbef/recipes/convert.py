@@ -1,5 +1,4 @@
 """From the original's checkpoints to run folders or to further pretraining, and back."""
-import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +37,7 @@ WRITES = ("config.json", "tokenizer.json", "model.safetensors", "teacher.safeten
           "queue.safetensors", "state.pt", "report.json")
 VOCAB = "https://huggingface.co/google-bert/bert-base-uncased/resolve/main/vocab.txt"
 TASK_PARTS = {"decoder", "head"}                 # a task's own, beside its ALBEF
+TEXT_LAYERS = "text_encoder.layers."
 
 
 def to_run(source: str | Path, folder: str | Path, vocab: str | Path | None,
@@ -135,13 +135,7 @@ def fill_queue(queue: FeatureQueue, tensors: dict[str, Tensor]) -> None:
     """Fill every slot, as an original's file has them. In place.
 
     Features without ids get -1, which is no image's.
-    Raises ValueError for tensors of other names or shapes.
     """
-    is_complete = {"image", "text", "pointer"} <= tensors.keys()
-    if not is_complete or not tensors["image"].shape == tensors["text"].shape == queue.image.shape:
-        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
-        raise ValueError(f"the file's queue has {shapes}; "
-                         f"wanted image, text {tuple(queue.image.shape)} and pointer")
     ids = tensors.get("ids", torch.full_like(queue.ids, -1))
     queue.load_state_dict({
         "image": tensors["image"],
@@ -175,8 +169,9 @@ def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:
     dropped = set(map(part_of, student)) & set(TASKS[task].lacks)
     student = original_weights(student, task, dropped)
     teacher = original_weights(teacher, task, dropped)
-    state = key_table.write(student, teacher, queue, count_text_layers(student),
-                            task == "pretrain", TASKS[task].original_head)
+    text_layers = {name.split(".")[2] for name in student if name.startswith(TEXT_LAYERS)}
+    state = key_table.write(student, teacher, queue, len(text_layers), task == "pretrain",
+                            TASKS[task].original_head)
     checkpoint.write_atomically(Path(out), lambda path: torch.save({"model": state}, path))
     return len(state), sorted(dropped)
 
@@ -191,35 +186,18 @@ def original_weights(weights: dict[str, Tensor], task: str,
     return add_shared(result) if TASKS[task].pairs else result
 
 
-def count_text_layers(weights: dict[str, Tensor]) -> int:
-    """How many layers the text encoder has, by the names of its weights."""
-    layers = set()
-    for name in weights:
-        match = re.match(r"text_encoder\.layers\.(\d+)\.", name)
-        if match:
-            layers.add(match[1])
-    return len(layers)
-
-
 def read_queue(source: Path, task: str) -> dict[str, Tensor]:
-    """The queue of a run folder, converted or in training, if it has one that is full."""
-    path = source / "queue.safetensors"
-    queue = read_file(path) if path.exists() else {}
-    if not queue and (source / "state.pt").exists():
-        state = checkpoint.read_state(source / "state.pt", mmap=True)
-        queue = queue_of_state(state["task"], task)
-    return queue
-
-
-def queue_of_state(state: dict[str, Any], task: str) -> dict[str, Tensor]:
-    """The queue of a training state, if its task has one.
+    """The queue of a run folder, converted or in training, if it has one.
 
     Nothing before it is full, since the original reads every slot.
     """
-    if "queue.ids" not in state:
+    if (source / "queue.safetensors").exists():
+        return read_file(source / "queue.safetensors")
+    if not (source / "state.pt").exists():
         return {}
-    slots = state["queue._extra_state"]
-    if slots["filled"] < len(state["queue.ids"]):
+    state = checkpoint.read_state(source / "state.pt", mmap=True)["task"]
+    slots = state.get("queue._extra_state")
+    if not slots or slots["filled"] < len(state["queue.ids"]):
         return {}
     queue = {
         "image": state["queue.image"],

@@ -23,7 +23,7 @@ from minalbef.evaluation.ranking import Scores, encode_texts, inner_products, ra
 from minalbef.recipes.pretrain import still_guesses
 from minalbef.recipes.provenance import hashes_of, trained_on
 from minalbef.recipes.sets import SPLIT, validation_records
-from minalbef.recipes.vocabulary import count_cut, count_words, describe_cut
+from minalbef.recipes.vocabulary import count_words
 from minalbef.scenes import questions
 from minalbef.scenes.records import image_of
 from minalbef.system import checkpoint
@@ -32,12 +32,9 @@ from minalbef.system.metrics import read_numbers
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.run import Run, load
 
-SEARCHABLE = ("pretrain", "retrieval")           # tasks whose model is for ranking
 LEAST = 20                            # images; a search among fewer says nothing
 COLLAPSED = 0.2                       # different first answers, over as many as there could be
 UNKNOWN = 0.001                       # share of the words
-UNUSUAL = 0.02                        # share of the captions
-NAMES = 3                             # examples in a line
 NO_LOSSES = ("step", "samples", "seconds", "lr", "alpha", "samples_per_second")
 
 
@@ -45,30 +42,20 @@ NO_LOSSES = ("step", "samples", "seconds", "lr", "alpha", "samples_per_second")
 class Diagnosis:
     """What is wrong with a run; notes: what was looked at, and what couldn't be. A line each."""
 
-    folder: Path
-    task: str
-    config: Config
-    step: int | None                  # of the weights, if training hasn't ended
+    title: str
     findings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        progress = f"{self.config.steps:,} steps"
-        if self.step is not None:
-            progress = f"step {self.step:,} of {progress}: training hasn't ended"
-        lines = [f"{self.folder}: {self.task}, preset {self.config.name}, {progress}", ""]
-        for number, line in enumerate(self.findings, 1):
-            lines.append(f"{number}. {line}")
-        if not self.findings:
-            lines.append("Nothing is wrong that can be seen in what was looked at.")
-        lines.append("")
-        for line in self.notes:
-            lines.append(f"- {line}")
-        return "\n".join(lines)
+        findings = [f"{number}. {line}" for number, line in enumerate(self.findings, 1)]
+        if not findings:
+            findings = ["Nothing is wrong that can be seen in what was looked at."]
+        notes = [f"- {line}" for line in self.notes]
+        return "\n".join([self.title, "", *findings, "", *notes])
 
 
 def examine(run: str | Path, data: Sequence[str | Path] = (), number: int = 500) -> Diagnosis:
-    """Look at a run's log, at samples of its captions and images, and search among these.
+    """Look at a run's log and at samples of its captions, and search among their images.
 
     data: the prepared sets of its training; none for a run of scenes
     number: how many pairs to look at, of training and of validation
@@ -76,13 +63,19 @@ def examine(run: str | Path, data: Sequence[str | Path] = (), number: int = 500)
     """
     folder = checkpoint.run_folder(run)
     config, task, tokenizer, _, step = checkpoint.open_run(folder)
-    diagnosis = Diagnosis(folder, task, config, step)
+    progress = f"{config.steps:,} steps"
+    if step is not None:
+        progress = f"step {step:,} of {progress}: training hasn't ended"
+    diagnosis = Diagnosis(f"{folder}: {task}, preset {config.name}, {progress}")
     note = diagnosis.notes.append
-    look_at_log(diagnosis)
-    if task not in SEARCHABLE:
+    look_at_log(diagnosis, folder, config)
+    if task not in ("pretrain", "retrieval"):
         note(f"no captions, images and search: a run of {task} doesn't learn from pairs")
         return diagnosis
-    pairs: dict[str, list[Record]] = {}
+    if not data and not config.objects:
+        note("no captions, images and search: name its set with --data")
+        return diagnosis
+    pairs: dict[str, Sequence[Record]] = {}
     if data:
         hashes = trained_on(folder)
         own = {*(hashes["pretrained"] or {}).values(), *hashes["tuned"].values()}
@@ -90,16 +83,13 @@ def examine(run: str | Path, data: Sequence[str | Path] = (), number: int = 500)
             note(f"not its own training pairs: {', '.join(map(str, data))} isn't what it was "
                  "trained on, or was prepared again since")
         trained = open_records("retrieval", data, config.data_fraction)
-        pairs["train"] = sample(diagnosis, trained, number)
+        pairs["train"] = sample(trained, config, number)
         held_out = validation_records("retrieval", data)
         if held_out is None:
             note(f"no search among {SPLIT} pairs: the set has none, or the run was trained on them")
         else:
-            pairs[SPLIT] = sample(diagnosis, held_out, number)
-        look_at_captions(diagnosis, [record.text for record in pairs["train"]], tokenizer)
-    elif not config.objects:
-        note("no captions, images and search: name its set with --data")
-        return diagnosis
+            pairs[SPLIT] = sample(held_out, config, number)
+        look_at_words(diagnosis, [record.text for record in pairs["train"]], tokenizer)
     try:
         model = load(folder)
         model.require("image_proj", "text_proj")
@@ -115,18 +105,16 @@ def examine(run: str | Path, data: Sequence[str | Path] = (), number: int = 500)
     return diagnosis
 
 
-def look_at_log(diagnosis: Diagnosis) -> None:
+def look_at_log(diagnosis: Diagnosis, folder: Path, config: Config) -> None:
     """The losses' means over the last tenth of the run: do ITC and ITM still guess?"""
-    config = diagnosis.config
-    rows = read_numbers(diagnosis.folder / "metrics.csv")
+    rows = read_numbers(folder / "metrics.csv")
     if not rows:
-        diagnosis.notes.append(f"no log: {diagnosis.folder} has no metrics.csv")
+        diagnosis.notes.append(f"no log: {folder} has no metrics.csv")
         return
     losses = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
-        if name not in NO_LOSSES:
-            values = [row[name] for row in rows if name in row]
-            losses[name] = fmean(values[-max(1, len(values) // 10):])
+    for name in dict.fromkeys(name for row in rows for name in row if name not in NO_LOSSES):
+        values = [row[name] for row in rows if name in row]
+        losses[name] = fmean(values[-max(1, len(values) // 10):])
     listing = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
     diagnosis.notes.append(f"the log, {len(rows):,} rows up to step {rows[-1]['step']:,.0f}; "
                            f"losses of its last tenth: {listing}")
@@ -138,50 +126,41 @@ def look_at_log(diagnosis: Diagnosis) -> None:
             f"ITC guesses: its loss ended at {losses['itc']:.2f}, and ln of the {keys:,} keys is "
             f"{math.log(keys):.2f}; train longer, try another lr (now {config.lr:g}), or begin "
             "with weights that know images (--vit)")
-    if warning := still_guesses(diagnosis.folder):
+    if warning := still_guesses(folder):
         diagnosis.findings.append(warning)
 
 
-def sample(diagnosis: Diagnosis, records: Any, number: int) -> list[Record]:
-    """So many random records, always the same ones, without those whose image can't be read."""
-    upright = reads_upright(records, diagnosis.config)
+def sample(records: Any, config: Config, number: int) -> list[Record]:
+    """So many random records, always the same ones, without those whose image can't be read.
+
+    Training lists these, in unreadable.txt.
+    """
+    upright = reads_upright(records, config)
     readable = []
-    errors = []
     for i in order(len(records), 0, 0)[:number]:
         record = records[int(i)]
         try:
             open_image(record.image, upright)
-        except ValueError as error:
-            errors.append(error)
-        else:
-            readable.append(record)
-    if errors:
-        diagnosis.findings.append(
-            f"unreadable images: {len(errors):,} of {len(errors) + len(readable):,} records, such "
-            f"as {errors[0]}; training leaves them out: mend them, and prepare the set again")
+        except ValueError:
+            continue
+        readable.append(record)
     return readable
 
 
-def look_at_captions(diagnosis: Diagnosis, texts: Sequence[str], tokenizer: Tokenizer) -> None:
-    """Words that are read as [UNK], and captions that are longer than the model reads."""
+def look_at_words(diagnosis: Diagnosis, texts: Sequence[str], tokenizer: Tokenizer) -> None:
+    """Words that are read as [UNK]."""
     counts = count_words(texts)
-    length = diagnosis.config.text_length
     unknown = Counter({word: count for word, count in counts.items()
                        if "[UNK]" in tokenizer.tokens(word)})
     share = unknown.total() / max(1, counts.total())
     diagnosis.notes.append(f"{len(texts):,} training captions, {unknown.total():,} of their "
                            f"{counts.total():,} words unknown")
     if share > UNKNOWN:
-        names = ", ".join(repr(word) for word, _ in unknown.most_common(NAMES))
+        names = ", ".join(repr(word) for word, _ in unknown.most_common(3))
         diagnosis.findings.append(
             f"unknown words: {share:.1%} of the captions' words are read as [UNK], such as "
             f"{names}; without --vocab, `minalbef pretrain --data` learns word pieces from your "
             "captions")
-    cut = count_cut(texts, tokenizer, length)
-    if cut.texts > UNUSUAL:
-        diagnosis.findings.append(
-            f"captions are cut: {describe_cut(cut, length)}; write what tells images apart at "
-            "the beginning, or several captions for an image")
 
 
 class Search(NamedTuple):
@@ -204,9 +183,9 @@ def search(run: Run, records: Sequence[Record]) -> Search:
     keys = torch.tensor([record.match_key for record in records])
     true = true_pairs(keys[first], keys)
     k = max(1, min(10, len(first) // 10))
-    name = f"itc_t2i_r{k}"
-    hits = rank(scores, true, (k,))[name]
-    chance = rank(Scores(torch.zeros_like(scores.itc)), true, (k,))[name].mean().item()
+    hits = rank(scores, true, (k,))[f"itc_t2i_r{k}"]
+    guesses = rank(Scores(torch.zeros_like(scores.itc)), true, (k,))
+    chance = guesses[f"itc_t2i_r{k}"].mean().item()
     low, _ = interval(Clusters(hits, own))       # captions of one image hang together
     rows, _ = unique(texts)                      # equal captions find equal images
     firsts = different_firsts(scores.itc.T[rows])
@@ -221,7 +200,7 @@ def different_firsts(scores: Tensor) -> int:
     return scores.argmax(1).unique().numel()
 
 
-def look_at_searches(diagnosis: Diagnosis, run: Run, pairs: dict[str, list[Record]]) -> None:
+def look_at_searches(diagnosis: Diagnosis, run: Run, pairs: dict[str, Sequence[Record]]) -> None:
     """Is nothing found beyond chance, are only training pairs found, has ITC collapsed?"""
     searches = {}
     for split, records in pairs.items():

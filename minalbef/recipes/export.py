@@ -64,16 +64,13 @@ def export(run: Run, folder: Path) -> None:
     Raises ValueError without the packages of the extra `onnx`, for a run that lacks a head, and
     where a file has the folder's name.
     """
-    missing = [*run.absent, *run.untrained]
-    if missing:
-        raise ValueError(f"{run.path} has no trained {', '.join(missing)}, whose outputs would be "
-                         "noise; name a run that has all heads, such as one of pretraining")
-    with restate("torch cannot write ONNX here",
-                 "pip install 'minalbef[onnx]' brings what it needs", ImportError):
-        import onnxscript  # noqa: F401
+    run.require(*run.untrained, *run.absent)
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; name a folder to write, new or old")
+    with restate("torch cannot write ONNX here",
+                 "pip install 'minalbef[onnx]' brings what it needs", ImportError):
+        import onnxscript  # noqa: F401
     model = run.model
     size = run.config.image_size
     batch = torch.export.Dim("batch", max=MOST)

@@ -2,9 +2,9 @@
 
 It trains on the embedded scenes, on prepared sets, or on your own batches.
 """
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from minalbef.evaluation.validation import Validation
 from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.own_code import origin_of_code
-from minalbef.recipes.pretrain import for_scenes, still_guesses
+from minalbef.recipes.pretrain import for_scenes, train_run
 from minalbef.recipes.sets import TrainingSets
 from minalbef.scenes.batches import SceneBatches, least_rows
 from minalbef.scenes.questions import need_scenes
@@ -41,7 +41,6 @@ from minalbef.tasks.run import load
 from minalbef.tasks.table import TASKS, find_task
 from minalbef.weights import starts
 
-LOG = logging.getLogger("minalbef")
 # on scenes, from `tiny`: larger images, so that position embeddings are resized, and distillation,
 # both as in the paper; none of what makes tiny's pretraining cheaper
 TUNING: dict[str, Any] = dict(
@@ -127,8 +126,7 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
     names = list(SCENE_TASKS)
     if data:
         names = [name for name, row in TASKS.items() if row.begins_from]
-    if task not in names:
-        raise ValueError(f"no task {task!r}{nearest(task, names)}; there are {', '.join(names)}")
+    find_task(task, among=names)
     base, source_task, _, _ = checkpoint.read_run(source)
     sources = TASKS[task].begins_from if data else ("pretrain",)
     if source_task not in sources:
@@ -143,21 +141,23 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
     config = replace_checked(config, **read_changes(tuple(changes)))
     if data:
         check_upright(config, data)
-        if config.validate_every and not TASKS[task].validation_figures:
-            raise ValueError(f"validate_every={config.validate_every:g}: {task} has no validation, "
-                             "as in the original; leave it out, and evaluate the finished run")
     else:
         for_scenes(config)
-    if config.data_fraction < 1:
-        raise ValueError(f"data_fraction={config.data_fraction} is for pretraining; to fine-tune "
-                         "on part of a set, prepare it with --data-fraction, and on fewer scenes, "
-                         "set epoch")
+    problem = ""
+    if config.validate_every and not TASKS[task].validation_figures:
+        problem = (f"validate_every={config.validate_every:g}: {task} has no validation, as in the "
+                   "original; leave it out, and evaluate the finished run")
+    elif config.data_fraction < 1:
+        problem = (f"data_fraction={config.data_fraction} is for pretraining; to fine-tune on part "
+                   "of a set, prepare it with --data-fraction, and on fewer scenes, set epoch")
     for field in SIZES:
         value = getattr(config, field)
         source_value = getattr(base, field)
         if value != source_value:
-            raise ValueError(f"{field}={value}: the model of {source} has {source_value}, which "
-                             "training cannot change; leave it out")
+            problem = (f"{field}={value}: the model of {source} has {source_value}, which training "
+                       "cannot change; leave it out")
+    if problem:
+        raise ValueError(problem)
     return config
 
 
@@ -237,7 +237,6 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     device = distributed.join(config.device)
     check_negatives(task, find_task(task).least_rows, config)
     config = checkpoint.settle_precision(config, folder, device)
-    first_process = distributed.rank() == 0
     _, _, tokenizer, weights = checkpoint.read_run(source)
     origin = {"tokenizer": tokenizer.digest(), "source": checkpoint.digest_of(weights)}
     differs: dict[str, Any] = {}
@@ -246,44 +245,29 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     sets = None
     if data:
         sets = TrainingSets(task, data, config, tokenizer, folder, source)
-        origin |= sets.origin()
     torch.manual_seed(config.seed)               # of new layers
     module = differs.get("module", find_task(task).module)(config)
     begin(module, source, config)
     starts.freeze(module.student, config)
+    first = None
     if sets:
         albef: Any = getattr(module.student, "albef", module.student)
         sets.compute_tokens(albef.to(device), quiet)
         batches = sets.batches(workers, most_bad)
         validation = sets.validation(workers)
-        if first_process:
-            sets.announce()
     elif batches is None:
         batches = ProblemBatches(task, config, tokenizer, differs.get("hide", ""))
         assign = differs.get("assign", assign)
         if TASKS[task].pretraining and assign:
-            train_text_assignment(task, module, source, folder, config, assign, origin, quiet)
+            first = partial(train_text_assignment, task, module, source, folder, config, assign,
+                            dict(origin), quiet)
     if baseline:
         origin["baseline"] = baseline
     origin |= origin_of_code(find_task(task).module, module, (type(module),))
     with writing.lock(folder):
-        if first_process:
-            new = checkpoint.begin_run(folder, config, tokenizer, task)
-            if new and sets:
-                sets.record(folder)
-        untrained = train.fit(module, batches, config, folder, quiet=quiet,
-                              title=baseline.replace("_", " ") or task, origin=origin,
-                              random=checkpoint.untrained_parts(source), validation=validation)
-        if first_process:
-            teacher = getattr(module, "teacher", None)
-            checkpoint.save(folder, module.student, tokenizer, teacher, task, untrained)
-            if sets:
-                sets.finish(validation)
-            elif validation:
-                LOG.info(validation.account())
-            if guesses := still_guesses(folder):
-                LOG.warning(guesses)
-    distributed.leave()
+        train_run(task, module, tokenizer, config, folder, batches, sets, first,
+                  title=baseline.replace("_", " ") or task, quiet=quiet, origin=origin,
+                  random=checkpoint.untrained_parts(source), validation=validation)
 
 
 def train_text_assignment(task: str, module: TaskModule, source: Path, folder: Path,

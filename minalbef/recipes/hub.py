@@ -8,7 +8,7 @@ from minalbef.recipes import evaluate
 from minalbef.recipes.report import read_report
 from minalbef.scenes import tables
 from minalbef.system.checkpoint import TRAINED_ON, WORDS, hash_of_weights, run_folder, settings_text
-from minalbef.system.writing import restate, write_atomically
+from minalbef.system.writing import restate, write_atomically, write_text
 from minalbef.tasks.run import Run, load
 
 with restate("the hub's client is not installed", "pip install 'minalbef[hub]' brings it",
@@ -66,8 +66,7 @@ class HubRun(Run, ModelHubMixin, library_name="minalbef", tags=["albef", "image-
                              "train it further, or write these weights into a new folder, by "
                              "minalbef.save")
         text = settings_text(self.config, self.tokenizer, self.task)     # the mixin removed it
-        write_atomically(save_directory / "config.json",
-                         lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(save_directory / "config.json", text)
         for name in FILES:
             source = self.path / name
             if source.exists():

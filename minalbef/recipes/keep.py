@@ -6,8 +6,9 @@ import symtable
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from minalbef.system.writing import write_atomically
+from minalbef.system.writing import restate, write_text
 
 FOLDER = Path("mine")                 # beside the chapters, which run in their own folder
 Definition = ast.FunctionDef | ast.ClassDef
@@ -34,12 +35,10 @@ def keep_part(part: str, names: Sequence[str], check: Callable[[ModuleType], Non
         return
     text = source.module(part, names, instead or {})
     module = run_module(part, text)
-    try:
+    with restate(f"{part} isn't kept", "make it equal to the package's", AssertionError):
         check(module)
-    except AssertionError as error:
-        raise ValueError(f"{part} isn't kept, as it differs from the package's: {error}") from error
     path = folder / f"{part}.py"
-    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(path, text)
     print(f"{part}: kept in {path.as_posix()}, {count_lines(text)} lines")
 
 
@@ -47,9 +46,7 @@ def run_cells() -> list[str]:
     """The sources of a notebook's cells, in the order in which they ran."""
     from IPython.core.getipython import get_ipython
 
-    shell = get_ipython()
-    if shell is None:
-        raise ValueError("keep_part reads the cells of a notebook, and this is none; pass cells=")
+    shell: Any = get_ipython()
     cells = [cell for cell in shell.user_ns["In"] if cell]
     if not cells:
         # nbval runs cells with store_history=False: IPython's public history stays empty, and no
@@ -80,28 +77,30 @@ class Cells:
     """The definitions and imports of cells that ran; of one name, the last counts."""
 
     def __init__(self, cells: Sequence[str]) -> None:
-        self.definitions: dict[str, tuple[int, str, Definition]] = {}
+        self.definitions: dict[str, tuple[str, Definition]] = {}
         self.imports: dict[str, str] = {}
-        for number, cell in enumerate(cells):
+        for cell in cells:
             try:
                 statements = ast.parse(cell).body
             except SyntaxError:                  # a magic, or a cell that failed
                 continue
             for node in statements:
                 if isinstance(node, Definition):
-                    place = (number, cell_part(cell, node), node)
+                    first = min(part.lineno for part in (node, *node.decorator_list))
+                    text = "\n".join(cell.splitlines()[first - 1:node.end_lineno])
                     self.definitions.pop(node.name, None)
-                    self.definitions[node.name] = place
+                    self.definitions[node.name] = (text, node)
                 elif isinstance(node, ast.Import | ast.ImportFrom):
-                    for alias in node.names:
+                    for alias in list(node.names):
+                        node.names = [alias]
                         name = alias.asname or alias.name.partition(".")[0]
-                        self.imports[name] = import_of(node, alias)
+                        self.imports[name] = ast.unparse(node)
 
     def is_blank(self, name: str) -> bool:
         """Whether a definition is still to be written. Raises ValueError if there is none."""
         if name not in self.definitions:
             raise ValueError(f"no cell that ran defines {name}; run the cell with it first")
-        node = self.definitions[name][2]
+        _, node = self.definitions[name]
         return any(isinstance(inner, ast.Raise) and "NotImplementedError" in ast.unparse(inner)
                    for inner in ast.walk(node))
 
@@ -114,7 +113,7 @@ class Cells:
             name = waiting.pop()
             if name in texts:
                 continue
-            _, text, node = self.definitions[name]
+            text, _ = self.definitions[name]
             texts[name] = replace_expressions(text, instead)
             for used in sorted(names_of(ast.parse(texts[name]))):
                 if used in self.definitions:
@@ -129,20 +128,6 @@ class Cells:
                 "from __future__ import annotations\n",         # they may name what comes later
                 *sorted(imports)]
         return "\n\n\n".join(["\n".join(head), *(texts[name] for name in order)]) + "\n"
-
-
-def cell_part(cell: str, node: Definition) -> str:
-    """A definition's text, with its decorators."""
-    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    return "\n".join(cell.splitlines()[first - 1:node.end_lineno])
-
-
-def import_of(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> str:
-    """A statement that imports one name of another statement's."""
-    name = alias.name if alias.asname is None else f"{alias.name} as {alias.asname}"
-    if isinstance(node, ast.Import):
-        return f"import {name}"
-    return f"from {node.module} import {name}"
 
 
 def names_of(tree: ast.AST) -> set[str]:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
@@ -141,19 +141,13 @@ def print_failures(codes: list[int], pids: list[int], files: Sequence[BinaryIO |
             file.seek(0)
             print(file.read().decode(errors="replace"), end="", file=sys.stderr)
         if codes[rank] < 0:
+            name = f"signal {-codes[rank]}"
+            with suppress(ValueError):           # one that Python doesn't know
+                name = signal.Signals(-codes[rank]).name
             LOG.error(f"training process {rank} (pid {pids[rank]}) was killed by "
-                      f"{killer(-codes[rank])}; {RESUME}")
+                      f"{name}{LIKELY.get(name, '')}; {RESUME}")
     if not causes:
         LOG.error(f"the training processes lost each other; {RESUME}")
-
-
-def killer(number: int) -> str:
-    """A signal's name, with the likely reason."""
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
-    return name + LIKELY.get(name, "")
 
 
 def followed() -> bool:

@@ -2,9 +2,11 @@
 import ast
 import hashlib
 import inspect
+import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -12,7 +14,6 @@ from typing import Any
 from torch import nn
 
 LIBRARIES = ("minalbef", "emojiscenes", "torch", *sys.stdlib_module_names)
-PLAIN = (bool, int, float, str, type(None))
 
 
 def origin_of_code(make: Callable[..., Any], task: nn.Module, usual: tuple[type, ...]
@@ -29,9 +30,7 @@ def origin_of_code(make: Callable[..., Any], task: nn.Module, usual: tuple[type,
         origin["task class"] = name_of(type(task))
     parts: list[Any] = [make]
     while isinstance(make, partial):
-        for i, value in enumerate(make.args):
-            origin[f"argument {i + 1}"] = describe_value(value)
-        for name, value in make.keywords.items():
+        for name, value in (*enumerate(make.args, 1), *make.keywords.items()):
             origin[f"argument {name}"] = describe_value(value)
         make = make.func
     for module in task.modules():
@@ -62,14 +61,20 @@ def hash_code(parts: list[Any]) -> dict[str, str]:
             waiting += [*part.__bases__, *vars(part).values()]   # minalbef's may hold some of yours
         elif yours and isinstance(part, FunctionType):
             waiting += used_by(part)
-    return {name: hash_text(texts[name]) for name in sorted(texts)}
+    hashes = {}
+    for name, text in sorted(texts.items()):
+        data = text.encode("utf-8", "surrogatepass")
+        hashes[name] = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return hashes
 
 
 def used_by(function: FunctionType) -> Iterator[Any]:
     """What a function may call: the values of its closure, its defaults, and all it names."""
     names = names_in(function.__code__)
     yield from function.__defaults__ or ()
-    yield from (cell.cell_contents for cell in function.__closure__ or () if has_contents(cell))
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):               # a variable that hasn't been set
+            yield cell.cell_contents
     for name in names:
         value = function.__globals__.get(name)
         if isinstance(value, ModuleType) and is_yours(value.__name__):
@@ -86,48 +91,21 @@ def names_in(code: CodeType) -> list[str]:
     return names
 
 
-def has_contents(cell: Any) -> bool:
-    """Whether a closure's variable has been set."""
-    try:
-        cell.cell_contents
-    except ValueError:
-        return False
-    return True
-
-
 def source_of(part: type | FunctionType) -> str:
     """The code of a function or class as text, without comments and layout.
 
-    Where there is no source (a lambda has only its line), a function's bytecode stands for it, and
-    a class is known by its functions. A function's text ends with the constants it uses, by PEP 8
-    in capitals.
+    Of a lambda it is its line, and nothing where there is no source, as in `python -c`. A
+    function's text ends with the constants it uses, by PEP 8 in capitals.
     """
-    constants = ""
+    text = ""
+    with suppress(OSError, TypeError, SyntaxError):
+        text = textwrap.dedent(inspect.getsource(part))
+        text = ast.unparse(ast.parse(text))
     if isinstance(part, FunctionType):
         for name in sorted(set(names_in(part.__code__))):
-            value = part.__globals__.get(name)
             if name.isupper():
-                constants += f"\n{name} = {describe_value(value)}"
-    try:
-        if part.__name__ == "<lambda>":
-            raise OSError("its line has more than it")
-        text = textwrap.dedent(inspect.getsource(part))
-        return ast.unparse(ast.parse(text)) + constants
-    except (OSError, TypeError, SyntaxError):
-        if isinstance(part, type):
-            return ""
-        return "\n".join(bytecode(part.__code__)) + constants
-
-
-def bytecode(code: CodeType) -> Iterator[str]:
-    """A function's bytecode, and that of functions within it, in words."""
-    yield code.co_code.hex()
-    yield " ".join(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from bytecode(constant)
-        else:
-            yield describe_value(constant)
+                text += f"\n{name} = {describe_value(part.__globals__.get(name))}"
+    return text
 
 
 def is_yours(module: str | None) -> bool:
@@ -135,32 +113,20 @@ def is_yours(module: str | None) -> bool:
     top = (module or "").partition(".")[0]
     if top == "__main__":                        # in a notebook, of a file of Jupyter's
         return True
-    if top in LIBRARIES:
-        return False
     file = getattr(sys.modules.get(top), "__file__", None) or ""
-    return "site-packages" not in file
+    return top not in LIBRARIES and "site-packages" not in file
 
 
 def describe_value(value: Any) -> str:
-    """An argument: its value if it's plain, the name of a function or class, or else its type's."""
-    if isinstance(value, PLAIN):
-        return repr(value)
-    if isinstance(value, tuple | list):
-        return f"({', '.join(map(describe_value, value))})"
-    if isinstance(value, frozenset | set):
-        return f"{{{', '.join(sorted(map(describe_value, value)))}}}"
-    if isinstance(value, dict):
-        return describe_value([*value.items()])
-    if isinstance(value, type | FunctionType):
-        return name_of(value)
-    return name_of(type(value))
+    """An argument or a constant as JSON, with the names of functions, classes and other types."""
+    def describe(part: Any) -> Any:
+        if isinstance(part, frozenset | set):
+            return sorted(map(describe_value, part))
+        return name_of(part if isinstance(part, type | FunctionType) else type(part))
+
+    return json.dumps(value, default=describe, skipkeys=True)
 
 
 def name_of(part: type | FunctionType) -> str:
     """The module and the name in it of a function or class."""
     return f"{part.__module__}.{part.__qualname__}"
-
-
-def hash_text(text: str) -> str:
-    """A hash of a text."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -20,12 +20,11 @@ from minalbef.recipes.search import resize
 from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.system.checkpoint import require_trained, run_folder, untrained_parts
 from minalbef.system.images import Source, open_image
-from minalbef.system.limits import nearest
 from minalbef.system.tokenizer import Tokenizer, clean
 from minalbef.system.writing import restate
 from minalbef.tasks.base import Task
 from minalbef.tasks.prediction import Answer, Query
-from minalbef.tasks.table import TASKS, load_model
+from minalbef.tasks.table import TASKS, find_task, load_model
 from minalbef.viz import plots
 
 TOP_ANSWERS = 5                       # printed with their probabilities
@@ -81,29 +80,26 @@ def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | 
 
 def find_predicting_task(task: str) -> Task:
     """A task that predicts. Raises ValueError for another."""
-    names = [name for name, row in TASKS.items() if row.predict]
-    if task not in names:
-        raise ValueError(f"no task {task!r}{nearest(task, names)}; there are {', '.join(names)}")
-    return TASKS[task]
+    return find_task(task, among=[name for name, row in TASKS.items() if row.predict])
 
 
 def check_query(task: Task, images: int, text: str, candidates: Sequence | Tensor | None) -> None:
     """Raises ValueError for a query that the task cannot answer. images: how many there are"""
+    kind = task.candidates
+    if candidates is not None:
+        is_text = all(isinstance(candidate, str) for candidate in candidates)
+        kind = "answers" if is_text else "boxes"
+    problem = ""
     if images != task.images:
         expected = "one image" if task.images == 1 else "two images, the left one first"
-        raise ValueError(f"{task.name} takes {expected}, but got {images}; on the command line, "
-                         "name each with --image")
-    if not clean(text):
-        raise ValueError(f"the text {text!r} has no words; give it at least one")
-    if candidates is None:
-        return
-    kind = "boxes"
-    if all(isinstance(candidate, str) for candidate in candidates):
-        kind = "answers"
-    if task.candidates != kind:
+        problem = f"takes {expected}, but got {images}; on the command line, name each with --image"
+    elif not clean(text):
+        problem = f"reads words, and {text!r} has no words; give it at least one"
+    elif kind != task.candidates:
         choices = [f"{row.candidates} for {name}" for name, row in TASKS.items() if row.candidates]
-        raise ValueError(f"{task.name} does not choose among these candidates: "
-                         f"{', '.join(choices)}; leave them out")
+        problem = (f"does not choose among these candidates: {', '.join(choices)}; leave them out")
+    if problem:
+        raise ValueError(f"{task.name} {problem}")
 
 
 def describe_prediction(prediction: Prediction) -> str:
@@ -173,9 +169,6 @@ def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | 
     validation set.
     """
     run = run_folder(run)
-    if not run.exists():
-        raise ValueError(f"there is no {run}; `minalbef finetune {task}` makes one, or name "
-                         "another with --run")
     model, tokenizer, _ = load_model(task, run)
     require_trained(run, untrained_parts(run), TASKS[task].predict_needs)
     prediction = predict(task, model, tokenizer, images, text, boxes, best_map(run))

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ from minalbef.system.training import check_negatives
 
 if TYPE_CHECKING:                     # scenes need no reader of sets, and sets need no painter
     from minalbef.datasets.store import Folders
+    from minalbef.evaluation.validation import Validation
+    from minalbef.recipes.sets import TrainingSets
     from minalbef.scenes.warm_start import WarmStart
 
 LOG = logging.getLogger("minalbef")
@@ -173,8 +176,6 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
     if make is None:                             # a task of yours may have no ITM
         check_negatives("pretrain", ROWS, config)
     config = checkpoint.settle_precision(config, folder, device)
-    first_process = distributed.rank() == 0
-    from minalbef.weights import frozen
     with writing.lock(folder):
         task, tokenizer, config = begin(config, data, vocab, make)
         sets = None
@@ -186,21 +187,15 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
             from minalbef.recipes.own_code import origin_of_code
             usual = usual_task(config)
             origin |= origin_of_code(make, task, (usual, fast_form(usual)))
-        if first_process:
-            new = checkpoint.begin_run(folder, config, tokenizer, "pretrain")
-            if new and sets:
-                sets.record(folder)
         validation = None
+        first = None
         batches: Callable[[int], Any]
         if sets:
-            origin |= sets.origin()
             if hasattr(task.student, "image_encoder"):       # a student of yours may have none
                 sets.compute_tokens(task.student.to(device), quiet)
-            if isinstance(task, frozen.FrozenPretrain):
+            if hasattr(task, "measure"):                     # weights.frozen.FrozenPretrain
                 task.measure(sets.records, tokenizer)
             batches = sets.batches(workers, most_bad)
-            if first_process:
-                sets.announce()
             if hasattr(task, "validate"):                # a task that you made may not know how
                 validation = sets.validation(workers)
         else:
@@ -208,16 +203,44 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
                 workers = workers or PAINTERS
             from minalbef.scenes.batches import SceneBatches
             batches = paint_ahead(SceneBatches(config, tokenizer), config, workers)
-            apply_warm_start(task, tokenizer, config, folder, quiet, workers)
-        untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
-                              origin=origin, validation=validation)
-        if first_process:
-            teacher = getattr(task, "teacher", None)
-            checkpoint.save(folder, task.student, tokenizer, teacher, untrained=untrained)
-            if sets:
-                sets.finish(validation)
-            if guesses := still_guesses(folder):
-                LOG.warning(guesses)
+            first = partial(apply_warm_start, task, tokenizer, config, folder, quiet, workers)
+        train_run("pretrain", task, tokenizer, config, folder, batches, sets, first,
+                  title="ALBEF", quiet=quiet, origin=origin, validation=validation)
+
+
+def train_run(name: str, task: Any, tokenizer: Tokenizer, config: Config, folder: Path,
+              batches: Callable[[int], Any], sets: "TrainingSets | None" = None,
+              first: Callable[[], None] | None = None, *, origin: dict[str, str],
+              validation: "Validation | None" = None, **options: Any) -> None:
+    """The frame of pretraining and fine-tuning: train into a run folder, and save it.
+
+    name: the task's, of tasks.table.TASKS
+    sets: what the batches are of; None: scenes, or your own
+    first: a training that comes first, once the folder is the run's
+    options: of train.fit
+    """
+    first_process = distributed.rank() == 0
+    if sets:
+        origin = origin | sets.origin()
+    if first_process:
+        new = checkpoint.begin_run(folder, config, tokenizer, name)
+        if sets:
+            if new:
+                sets.record(folder)
+            sets.announce()
+    if first:
+        first()
+    untrained = train.fit(task, batches, config, folder, origin=origin, validation=validation,
+                          **options)
+    if first_process:
+        teacher = getattr(task, "teacher", None)
+        checkpoint.save(folder, task.student, tokenizer, teacher, name, untrained)
+        if sets:
+            sets.finish(validation)
+        elif validation:
+            LOG.info(validation.account())
+        if guesses := still_guesses(folder):
+            LOG.warning(guesses)
     distributed.leave()
 
 

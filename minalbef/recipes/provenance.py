@@ -7,8 +7,8 @@ from typing import Any
 from minalbef.datasets.loader import count_unreadable
 from minalbef.datasets.store import hash_of, place_of, read_about
 from minalbef.system import checkpoint
-from minalbef.system.checkpoint import TRAINED_ON, write_atomically
-from minalbef.system.writing import check_fields, read_json
+from minalbef.system.checkpoint import TRAINED_ON
+from minalbef.system.writing import check_fields, read_json, write_text
 
 
 def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:
@@ -37,8 +37,7 @@ def record_training(folder: Path, phase: str, splits: Mapping[str, str], before:
     record["unreadable"] = count_unreadable(run or folder)
     if (folder / "model.safetensors").exists():                  # else it is in training
         record["weights"] = checkpoint.hash_of_weights(folder)
-    text = json.dumps(record, indent=1) + "\n"
-    write_atomically(folder / TRAINED_ON, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(folder / TRAINED_ON, json.dumps(record, indent=1) + "\n")
 
 
 def trained_on(run: str | Path) -> dict[str, Any]:
@@ -68,6 +67,20 @@ def check_record(record: Any) -> dict[str, Any]:
                                 and all(isinstance(value, str) for value in splits.values())):
             raise ValueError(f"{splits!r} must be hashes by split")
     return record
+
+
+def protocol_of(run: Path, task: str, name: str, split: str, manifest: str,
+                tuned: Sequence[str] = ()) -> str:
+    """In words, what a run was trained on and whether it saw a split.
+
+    name, split, manifest: the test set's, and the hash of its records
+    tuned: the sets that it was trained on, if it doesn't record them
+    """
+    sets = trained_on(run)
+    again = manifest in {**(sets["pretrained"] or {}), **sets["tuned"]}.values()
+    if tuned:
+        sets["pretrained" if task == "pretrain" else "tuned"] = dict.fromkeys(tuned)
+    return protocol(task, name, split, sets["tuned"], sets["pretrained"], again)
 
 
 def protocol(kind: str, name: str, split: str, tuned: Collection[str],

@@ -21,7 +21,7 @@ from minalbef.evaluation.loop import How
 from minalbef.recipes import ranking
 from minalbef.system import checkpoint
 from minalbef.system.metrics import read_metrics
-from minalbef.system.writing import check_fields, read_json, restate, write_atomically
+from minalbef.system.writing import check_fields, read_json, restate, write_text
 
 LOG = logging.getLogger("minalbef")
 SCHEMA = 1
@@ -111,8 +111,7 @@ def write_report(folder: Path, task: str, figures: dict, config: Config,
     report |= _round(figures, 5)
     with restate(f"a figure of {folder} is not finite", "a report holds numbers only", ValueError):
         text = json.dumps(report, indent=1, allow_nan=False)
-    write_atomically(Path(folder) / "report.json",
-                     lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    write_text(Path(folder) / "report.json", text + "\n")
     return json.loads(text)
 
 
@@ -121,12 +120,8 @@ def read_report(folder: Path) -> dict:
 
     Raises ValueError where there is none, or one that this version can't read.
     """
-    path = Path(folder) / "report.json"
-    report = read_json(path, f"`minalbef evaluate {folder}` makes it", check_report)
-    if report.get("schema") != SCHEMA:
-        raise ValueError(f"{path} has schema {report.get('schema')}, and this version reads "
-                         f"{SCHEMA}; `minalbef evaluate {folder}` makes it anew")
-    return report
+    way_out = f"`minalbef evaluate {folder}` makes it anew"
+    return read_json(Path(folder) / "report.json", way_out, check_report)
 
 
 def report_of(run: str | Path) -> dict:
@@ -158,18 +153,16 @@ def similarity_weight(run: str | Path) -> float:
 
 def check_report(report: Any) -> dict:
     """The report. Raises ValueError for a value of a type that `write_report` doesn't write."""
-    check_fields(report, {})
-    if report.get("schema") != SCHEMA:
-        return report                            # of another version, which reads it otherwise
-    wrong = [name for name in TEXTS if not isinstance(report.get(name, ""), str)]
+    check_fields(report, {"schema": int})
+    wrong = ["schema"] if report["schema"] != SCHEMA else []     # of another version
+    wrong += [name for name in TEXTS if not isinstance(report.get(name, ""), str)]
     wrong += [name for name in TABLES if not isinstance(report.get(name, {}), dict)]
     wrong += [name for name in NUMBERS if not holds_numbers(report.get(name, {}))]
     weight = report.get("rerank_plus_weight", 0)
     if not isinstance(weight, int | float) or weight < 0:
         wrong.append("rerank_plus_weight")
     if wrong:
-        raise ValueError(f"{wrong[0]!r} is {report[wrong[0]]!r}, not the text, table or number "
-                         "that an evaluation writes")
+        raise ValueError(f"{wrong[0]!r} is {report[wrong[0]]!r}, not what this version writes")
     return report
 
 
@@ -202,8 +195,6 @@ def describe_device() -> str:
             if line.startswith("model name"):
                 name = line.split(":", 1)[1].strip()
                 break
-    elif platform.system() == "Darwin":
-        name = _output("sysctl", "-n", "machdep.cpu.brand_string") or name
     cores = os.cpu_count()
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))

@@ -11,7 +11,7 @@ from minalbef.datasets.loader import order
 from minalbef.evaluation.loop import Records
 from minalbef.system.checkpoint import WORDS
 from minalbef.system.tokenizer import Tokenizer, clean
-from minalbef.system.writing import check_texts, read_json, write_atomically
+from minalbef.system.writing import check_texts, read_json, write_text
 
 SAMPLE = 10_000                       # texts that show what a vocabulary lacks
 LOOKED_AT = 4_000                     # captions whose length is looked at
@@ -71,14 +71,9 @@ def cut_warning(records: Records, tokenizer: Tokenizer, length: int) -> str:
     if not cut.texts:
         return ""
     sample = f" (of {LOOKED_AT:,} records)" if len(records) > LOOKED_AT else ""
-    return f"{describe_cut(cut, length)}{sample}"
-
-
-def describe_cut(cut: Cut, length: int) -> str:
-    """What is cut, in words."""
     return (f"{cut.texts:.1%} of the texts are cut, and {cut.words:.1%} of their words lost: at "
             f"most 30 words and {length} tokens are read, so texts that differ only behind them "
-            "are the same to the model")
+            f"are the same to the model{sample}")
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:
@@ -122,8 +117,7 @@ def record_words(folder: Path, records: Records,
     if before is None or len(records) > MOST:
         return
     words = sorted(before | count_words(sample_texts(records, 0, MOST)).keys())
-    text = json.dumps(words, indent=0) + "\n"
-    write_atomically(folder / WORDS, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(folder / WORDS, json.dumps(words, indent=0) + "\n")
 
 
 def trained_words(run: str | Path, config: Config,

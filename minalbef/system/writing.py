@@ -62,6 +62,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text atomically, in UTF-8."""
+    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
 @contextmanager
 def name_file(path: Path) -> Iterator[None]:
     """Name the file in an OSError that doesn't, such as that of a write to a full disk."""

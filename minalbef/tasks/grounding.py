@@ -55,7 +55,11 @@ def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: i
         text; "mlm" masks one piece at a time and averages
     mask: `tokenizer.mask`, for "mlm"
     """
-    check_mode(model, layer, mode)
+    layers: Any = model.image_encoder.blocks if mode == "itc" else model.fusion.layers
+    if mode not in EXPLAINED or not -len(layers) <= layer < len(layers):
+        raise ValueError(f"mode={mode!r}, layer={layer}: the modes are {', '.join(EXPLAINED)}, and "
+                         f"in mode {mode!r} this model has {len(layers)}, from 0 to "
+                         f"{len(layers) - 1}")
     grid = model.config.grid
     if mode == "itc":
         assert words is None, "itc explains the text as a whole"
@@ -86,16 +90,6 @@ def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: i
     return heat.unflatten(1, (grid, -1))
 
 
-def check_mode(model: ALBEF, layer: int, mode: str) -> None:
-    """Raises ValueError for a mode or a layer that the model lacks."""
-    if mode not in EXPLAINED:
-        raise ValueError(f"mode={mode!r} is none of {', '.join(EXPLAINED)}")
-    layers: Any = model.image_encoder.blocks if mode == "itc" else model.fusion.layers
-    if not -len(layers) <= layer < len(layers):
-        raise ValueError(f"layer={layer}: mode {mode!r} of this model has {len(layers)}, from 0 to "
-                         f"{len(layers) - 1}")
-
-
 def score_boxes(heat: Tensor, boxes: Tensor, size: tuple[int, int], power: float = 0.5
                 ) -> Tensor:
     """The sum of a map in each box, over area ** power: (g, g), (k, 4) -> (k,).
@@ -123,10 +117,7 @@ def choose_box(scores: Tensor, boxes: Tensor) -> Tensor:
 
 
 def check_boxes(boxes: Tensor, size: tuple[int, int]) -> None:
-    """Raises ValueError for boxes that aren't (k, 4), or where one has a `box_fault`."""
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
-        raise ValueError(f"boxes have shape {tuple(boxes.shape)}; they must be (k, 4), with at "
-                         "least one box")
+    """Raises ValueError for boxes (k, 4) of which one has a `box_fault`."""
     for i, box in enumerate(boxes.tolist()):
         if fault := box_fault(box, size):
             raise ValueError(f"box {i} of {len(boxes)}, {box}, {fault}")
@@ -329,11 +320,12 @@ def predict(model: ALBEF, tokenizer: Tokenizer, query: Query) -> Answer:
     if boxes is None:
         return replace(answer, answer=name_maximum(heat, query.size))
     scores = score_boxes(heat, boxes, query.size)
-    if not (scores > 0).any():
-        return replace(answer, answer="none of the boxes", boxes=boxes, scores=scores)
+    answer = replace(answer, answer="none of the boxes", boxes=boxes, scores=scores)
     box = choose_box(scores, boxes)
+    if not box.any():
+        return answer
     name = "the box at x {:g}, y {:g}, {:g} wide and {:g} high".format(*box.tolist())
-    return replace(answer, answer=name, boxes=boxes, scores=scores, box=box)
+    return replace(answer, answer=name, box=box)
 
 
 def name_maximum(heat: Tensor, size: tuple[int, int]) -> str:

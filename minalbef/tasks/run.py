@@ -146,11 +146,7 @@ class Run:
     def match_pairs(self, image: Images, text: Texts, quiet: bool = True) -> Tensor:
         """`match_probability` of each image with the text at its index: -> (pairs,)."""
         self.require("fusion", "match_head")
-        images = list_images(image)
-        tokens, keep = self._tokens(text)
-        if len(images) != len(tokens):
-            raise ValueError(f"{len(images)} images and {len(tokens)} texts don't make pairs; "
-                             "give as many of each")
+        images, tokens, keep = self._pairs(image, text)
         odds = []
         chunks = zip(tokens.split(IMAGE_CHUNK), keep.split(IMAGE_CHUNK))
         for pixels, (chunk, mask) in zip(self._pixels(images, quiet), chunks):
@@ -160,15 +156,15 @@ class Run:
             odds.append(ranking.match_odds(self.model, encoded, rows, rows))
         return torch.cat(odds).sigmoid()
 
-    def _pair(self, image: Source, text: str) -> tuple[Tensor, Tensor, Tensor]:
-        """An image (1, 3, s, s), and tokens and keep (1, l). Raises ValueError for several."""
-        tokens, keep = self._tokens(text)
+    def _pairs(self, image: Images, text: Texts, most: int | None = None
+               ) -> tuple[Sequence[Source], Tensor, Tensor]:
+        """Images, tokens and keep (t, l). Raises ValueError for unequal or too large numbers."""
         images = list_images(image)
-        if len(images) != 1 or len(tokens) != 1:
-            raise ValueError(f"{len(images)} images and {len(tokens)} texts: a map needs one image "
-                             "and one text; call this for each pair")
-        pixels, = self._pixels(images, quiet=True)
-        return pixels, tokens, keep
+        tokens, keep = self._tokens(text)
+        if len(images) != len(tokens) or len(images) > (most or len(images)):
+            rule = "a map needs one image and one text" if most else "give as many of each"
+            raise ValueError(f"{len(images)} images and {len(tokens)} texts: {rule}")
+        return images, tokens, keep
 
     @torch.no_grad()
     def attention(self, image: Source, text: str) -> Tensor:
@@ -177,7 +173,8 @@ class Run:
         -> (layers, heads, pieces, g, g)
         """
         self.require("fusion")
-        pixels, tokens, keep = self._pair(image, text)
+        images, tokens, keep = self._pairs(image, text, most=1)
+        pixels, = self._pixels(images, quiet=True)
         with record_weights(self.model.fusion, "cross") as weights:
             text_tokens = self.model.encode_text(tokens, keep)
             self.model.fuse(text_tokens, keep, self.model.encode_image(pixels))
@@ -187,7 +184,8 @@ class Run:
     def explain(self, image: Source, text: str) -> Tensor:
         """Grad-CAM: which patches raise the match, by fusion's middle layer: -> (g, g)."""
         self.require("fusion", "match_head")
-        pixels, tokens, keep = self._pair(image, text)
+        images, tokens, keep = self._pairs(image, text, most=1)
+        pixels, = self._pixels(images, quiet=True)
         image_tokens = self.model.encode_image(pixels)
         text_tokens = self.model.encode_text(tokens, keep)
         middle = (self.config.fusion_depth - 1) // 2

@@ -1,4 +1,5 @@
 """The table of all tasks: the paper's, and yours once you add it."""
+from collections.abc import Collection
 from pathlib import Path
 
 from torch import nn
@@ -30,19 +31,19 @@ FILES = (retrieval, entailment, vqa, text_assignment, nlvr2, grounding)
 TASKS: dict[str, Task] = {"pretrain": PRETRAIN} | {file.TASK.name: file.TASK for file in FILES}
 
 
-def find_task(name: str, run: str | Path = "") -> Task:
-    """A task by its name. Raises ValueError for an unknown one.
+def find_task(name: str, run: str | Path = "", among: Collection[str] = TASKS) -> Task:
+    """A task by its name. Raises ValueError for one that isn't among these.
 
     run: the run whose task it is, for the error message
     """
-    if name in TASKS:
+    if name in among:
         return TASKS[name]
-    hint = f"{nearest(name, TASKS)}; there are {', '.join(TASKS)}"
-    if not run:
-        raise ValueError(f"no task {name!r}{hint}")
-    raise ValueError(f"{run} is a run of task {name!r}, which this version does not know{hint}. "
-                     "Put your own into minalbef.tasks.table.TASKS before you load it, or install "
-                     "the version that trained it")
+    problem = f"no task {name!r}{nearest(name, among)}; there are {', '.join(among)}"
+    if run:
+        problem = (f"{run} is a run of task {name!r}, which this version does not know: {problem}. "
+                   "Put your own into minalbef.tasks.table.TASKS before you load it, or install "
+                   "the version that trained it")
+    raise ValueError(problem)
 
 
 def find_task_of_preset(preset: str) -> Task | None:

@@ -19,6 +19,7 @@ from emojiscenes.scenes import Scenes
 from minalbef import Run, load
 from minalbef.config import Config, ModelConfig
 from minalbef.system import checkpoint
+from minalbef.system.writing import write_text
 from minalbef.viz.playback import write_training
 
 PAPER = "tiny-paper"                  # the second model of the page
@@ -71,7 +72,7 @@ def write_html(template: str, values: dict[str, Any], out: Path) -> None:
     page = Environment(loader=loader, autoescape=True).get_template(template)
     text = page.render(values=htmlsafe_json_dumps(values, separators=(",", ":")),
                        training=values.get("training"))
-    checkpoint.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(out, text)
 
 
 def page_values(run: Run, captions: int) -> dict[str, Any]:

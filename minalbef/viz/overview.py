@@ -104,7 +104,8 @@ def overview(*parts: str) -> plots.Plot:
         draw_part(ax, colours[part], x, y, width, height, words, size)
     draw_part(ax, colours["teacher"], 7.0, 2.2, 2.9, 2.8, linestyle="--")
     write(ax, 8.45, 3.6 if parts else 4.3, "teacher", weight="bold", size=size)
-    draw_queue(ax, colours["queue"])
+    for i in range(10):                          # the queue's cells
+        draw_part(ax, colours["queue"], 7.0 + 0.29 * i, 0.75, 0.29, 0.4, boxstyle="square,pad=0")
     draw_arrows(ax, colours)
     if parts:
         write(ax, 8.45, 0.55, "queue", weight="bold", size=size, va="top")
@@ -152,12 +153,6 @@ def draw_inputs(ax: Axes, size: float) -> None:
         frame.axvline(edge, color=plots.INK, linewidth=0.6, alpha=0.6)
         frame.axhline(edge, color=plots.INK, linewidth=0.6, alpha=0.6)
     write(ax, 4.6, 0.4, f"“{CAPTION}”", style="italic", size=size)
-
-
-def draw_queue(ax: Axes, colour: str) -> None:
-    """The queue's ten cells."""
-    for i in range(10):
-        draw_part(ax, colour, 7.0 + 0.29 * i, 0.75, 0.29, 0.4, boxstyle="square,pad=0")
 
 
 def draw_part(ax: Axes, colour: str, x: float, y: float, width: float, height: float,

@@ -21,9 +21,9 @@ from minalbef.evaluation import ranking, words
 from minalbef.evaluation.ranking import Encoded
 from minalbef.scenes import questions
 from minalbef.scenes.tables import competitors, format_share, rows
-from minalbef.system import checkpoint
 from minalbef.system.metrics import read_metrics
 from minalbef.system.tokenizer import clean
+from minalbef.system.writing import write_text
 from minalbef.tasks.run import Run, load
 from minalbef.viz import plots
 
@@ -33,14 +33,13 @@ POOL = 500                            # scenes and captions to search
 QUERIES = 60                          # searches to choose examples from
 
 
-def write_page(folder: Path, report: dict, out: Path) -> Path:
-    """Write report.html of a run folder with a trained model, and of its report: -> its path.
+def write_page(folder: Path, report: dict, out: Path) -> None:
+    """Write report.html of a run folder with a trained model, and of its report.
 
     out: the folder to write it to
     Raises ValueError if the run is damaged, OSError if the page cannot be written.
     """
     run = load(folder)
-    scenes = scene_values(run) if run.config.objects else None
     engine = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
                          undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     engine.globals.update(percent=percent, format_share=format_share)
@@ -49,13 +48,11 @@ def write_page(folder: Path, report: dict, out: Path) -> Path:
         report_values(report),
         config=run.config,
         training=training(folder, run),
-        scenes=scenes,
+        scenes=scene_values(run) if run.config.objects else None,
         samples=run.config.steps * run.config.batch,
         millions=parameters / 1e6,
     )
-    path = out / "report.html"
-    checkpoint.write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
-    return path
+    write_text(out / "report.html", text)
 
 
 def percent(value: float) -> str:
@@ -66,7 +63,7 @@ def percent(value: float) -> str:
 
 
 def image(pixels: np.ndarray, alt: str) -> dict[str, str]:
-    """An image as a data URI, and its alt text."""
+    """An image as a WebP's data URI, and its alt text."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "webp", quality=85)
     return data_uri(file.getvalue(), "webp", alt)

@@ -13,6 +13,7 @@ from torch import Tensor
 from minalbef import Run, load
 from minalbef.system import checkpoint
 from minalbef.system.settings import other_settings
+from minalbef.system.writing import write_text
 
 # Weights of checkpoints are whole multiples of this: differences of whole numbers add up exactly,
 # and small ones compress well. Nine of tiny's ten checkpoints, all but the end, make a file of 9.2
@@ -53,7 +54,7 @@ def write_training(run: Run, weights: Mapping[str, Tensor], out: Path) -> dict[s
     digest = checkpoint.digest_of(weights)
     values = {"digest": digest, "grid": GRID, "differences": differences[::-1]}
     text = f"receiveTraining({json.dumps(values, separators=(',', ':'))});\n"
-    checkpoint.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(out, text)
     return {"file": out.name, "digest": digest, "bytes": len(text),
             "steps": [*checkpoints, run.config.steps]}
 

@@ -15,7 +15,7 @@ from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.evaluation.validation import BEST
 from minalbef.recipes import launch
-from minalbef.recipes.evaluate import evaluate_set
+from minalbef.recipes.evaluate import evaluate
 from minalbef.recipes.pretrain import settings
 from minalbef.recipes.report import train_seconds
 from minalbef.recipes.search import search_features
@@ -44,7 +44,7 @@ def train(changes: tuple[str, ...], start: tuple[str, ...], seed: int, data: Pat
 
 def measure(run: Path, data: Path) -> dict[str, float]:
     """The figures of a run's best weights, on the drawings of the test split."""
-    report = evaluate_set(run / BEST, data)
+    report = evaluate(run / BEST, data)
     assert report is not None
     losses = [float(row["itm"]) for row in read_metrics(run) if row.get("itm")]
     figures = flatten({"test": report["test"]}) | ask(load(run / BEST), data)
@@ -126,7 +126,7 @@ def main(changes: Changes = (), /, seeds: int = 3, run: Path = Path("runs/clipar
             folder = run / f"{name.split()[-1]}-{seed}"
             train(changes, start, seed, data, folder)
             rows_of[name].append(measure(folder, data))
-    facts = evaluate_set(folder / BEST, data)
+    facts = evaluate(folder / BEST, data)
     assert facts is not None
     results = {
         "command": shlex.join(["python", *sys.argv]),

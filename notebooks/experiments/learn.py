@@ -7,7 +7,7 @@ from pathlib import Path
 from minalbef.cli.main import run_script
 from minalbef.cli.train import Changes
 from minalbef.recipes import launch
-from minalbef.recipes.evaluate import evaluate_run
+from minalbef.recipes.evaluate import evaluate
 from minalbef.recipes.pretrain import settings
 from results import flatten, write_json
 
@@ -26,7 +26,7 @@ def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, proce
         status = launch.launch(words, processes)
         if status:
             raise SystemExit(status)
-        reports.append(evaluate_run(run, command, seed=1000 + seed))
+        reports.append(evaluate(run, None, run, command, seed=1000 + seed))
     return {
         "command": command,
         "date": reports[-1]["date"],

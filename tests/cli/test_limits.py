@@ -73,11 +73,11 @@ def test_a_hostile_number_is_refused_by_flag_before_the_command_begins(command):
 
 @pytest.mark.parametrize("words, says", [
     ("evaluate tiny --pairs --among 20",
-     "--among and --from: of no use with --pairs; leave them out"),
+     "--among: of no use with --pairs; leave it out"),
     ("search a.png --texts b.txt --out c.png",
-     "--out: texts are listed, and no figure is drawn"),
+     "--out: of no use with --texts"),
     ("finetune vqa --no-evaluate --baselines a b",
-     "--baselines a b: with --no-evaluate, one model is trained"),
+     "--baselines: with --no-evaluate, one model is trained"),
     ("evalute tiny", "no command 'evalute' (did you mean 'evaluate'?); there are demo, "),
     ("pretrain --preset base",
      "preset base with objects=0 trains on photographs: name a prepared set with --data"),

@@ -20,7 +20,7 @@ def test_a_record_is_timed_written_and_not_trained_again(tmp_path, monkeypatch):
     page.write_text("<!-- board -->\n<!-- end of board -->\n", encoding="utf-8")
     figures = dict.fromkeys((*speed.LEAST, *speed.MOST), 0.5)
     report = figures | {"config": {}}
-    monkeypatch.setattr(speed, "evaluate_run", lambda run, command, seed: report)
+    monkeypatch.setattr(speed, "evaluate", lambda *_, **__: report)
     arguments = dict(what="few steps", run=tmp_path / "runs", processes=1)
     speed.main("few", FEW, only=(0,), **arguments)
     assert not (tmp_path / "records").exists(), "a part of the seeds is no record"

@@ -23,7 +23,7 @@ from minalbef.evaluation.choices import (
     winoground_scores,
 )
 from minalbef.evaluation.loop import How
-from minalbef.recipes.evaluate import evaluate_pairs
+from minalbef.recipes.evaluate import evaluate
 from minalbef.scenes import questions
 from minalbef.scenes.records import minimal_pairs
 from minalbef.system import checkpoint
@@ -169,7 +169,7 @@ def test_a_set_is_evaluated_from_the_command_line(
 
 def test_a_report_of_minimal_pairs_agrees_with_the_run(run, tmp_path):
     folder = saved(run, tmp_path / "run")
-    report = evaluate_pairs(folder, size=0.02, seed=4)
+    report = evaluate(folder, pairs=True, size=0.02, seed=4)
     assert json.loads((folder / "minimal-pairs-test" / "report.json").read_text()) == report
     assert report["counts"]["test"]["text relation"]["itm"] == 10
     assert report["chance"]["group place"] == 0.16667

@@ -32,10 +32,6 @@ def kinds(diagnosis: Diagnosis) -> list[str]:
     return [re.split("[:,]", line)[0] for line in diagnosis.findings]
 
 
-def empty(folder: Path = Path("runs/own"), **changes) -> Diagnosis:
-    return Diagnosis(folder, "pretrain", preset("tiny", **changes), None)
-
-
 # each finding alone
 
 @pytest.mark.parametrize("itc, itm, names", [
@@ -46,8 +42,8 @@ def test_losses_at_the_level_of_guessing_are_named(tmp_path, itc, itm, names):
     for step in range(10, 2001, 10):
         rows.append(f"{step},1,{max(9 - step / 100, itc)},{max(0.9 - step / 1000, itm)}")
     (tmp_path / "metrics.csv").write_text("\n".join(rows), encoding="utf-8")
-    diagnosis = empty(tmp_path)
-    doctor.look_at_log(diagnosis)
+    diagnosis = Diagnosis("a run")
+    doctor.look_at_log(diagnosis, tmp_path, preset("tiny"))
     assert kinds(diagnosis) == names and "200 rows up to step 2,000" in diagnosis.notes[0]
 
 
@@ -55,9 +51,10 @@ def test_figures_that_chance_may_give_are_named_at_the_end_of_an_evaluation():
     figures = {"r1": 0.3, "r5": 0.4, "r10": 1.0, "text": {"itc": 0.3, "itm": 0.5}}
     spans = {"r1": [0.2, 0.4], "r5": [0.3, 0.5], "r10": [0.9, 1.0],
              "text": {"itc": [0.2, 0.4], "itm": [0.3, 0.7]}}
-    assert at_chance(figures, spans,
-                     {"r1": 0.1, "r5": 0.4, "r10": 1, "text": 0.25}) == ["r5", "text itc"]
-    assert at_chance(figures, spans, {}) == []
+    report = {"test": figures, "intervals": {"test": spans}}
+    chance = {"r1": 0.1, "r5": 0.4, "r10": 1, "text": 0.25}
+    assert at_chance(report | {"chance": chance}) == ["r5", "text itc"]
+    assert at_chance(report) == []
 
 
 # runs
@@ -111,7 +108,7 @@ def test_after_50_steps_nothing_is_learnt(short, data):
     diagnosis = examine(short, [data])
     assert "nothing is learnt that holds for unseen pairs" in kinds(diagnosis)
     assert "memorised" not in str(diagnosis), "training pairs aren't found, either"
-    assert not {"unknown words", "captions are cut", "unreadable images"} & {*kinds(diagnosis)}
+    assert "unknown words" not in kinds(diagnosis)
     assert len(diagnosis.notes) == 4
 
 

@@ -16,7 +16,7 @@ from minalbef.data import data_folder
 from minalbef.datasets.prepare import prepare
 from minalbef.recipes import finetune
 from minalbef.recipes.convert import to_original
-from minalbef.recipes.evaluate import evaluate_set
+from minalbef.recipes.evaluate import evaluate
 from minalbef.recipes.provenance import hash_of
 from minalbef.system import checkpoint
 from minalbef.system.tokenizer import Tokenizer
@@ -148,7 +148,7 @@ def test_two_sets_of_your_own_never_share_a_report_and_it_knows_its_set_and_weig
         prepare("pairs", source, tmp_path / "out" / name)
         data = tmp_path / "out" / name / "pairs"
         split = next(iter(json.loads((data / "about.json").read_text())["splits"]))
-        reports.append(evaluate_set(run, data / split))
+        reports.append(evaluate(run, data / split))
         assert reports[-1]["manifest"] == hash_of(data, split)
     assert len(list(run.glob("pairs-*/report.json"))) == 2 and reports[0] != reports[1]
     for report in reports:

@@ -30,7 +30,7 @@ def test_a_part_that_differs_is_refused_with_the_reason_and_an_older_one_stays(t
     keep(tmp_path, ["half"], [IMPORTS, HALF], check)
     wrong = HALF.replace("/ 2", "/ 3")
     with pytest.raises(ValueError,
-                       match="part isn't kept, as it differs from the package's: mine.half and"):
+                       match="part isn't kept .mine.half and .*differ"):
         keep(tmp_path, ["half"], [IMPORTS, HALF, wrong], check)
     assert own_part(tmp_path).half(8.0) == 4.0
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from minalbef.datasets.prepare import prepare
 from minalbef.recipes import pretrain
-from minalbef.recipes.evaluate import evaluate_set
+from minalbef.recipes.evaluate import evaluate
 from minalbef.recipes.pretrain import settings
 from minalbef.recipes.provenance import trained_on
 from minalbef.system.metrics import read_table
@@ -72,7 +72,7 @@ def test_each_epoch_has_recalls_and_losses_and_the_best_weights_are_a_run(prepar
     assert len({row["loss"] for row in rows}) == 4
     best = max(rows, key=lambda row: float(row["itc_r_mean"]))
     assert rows[-1]["best_step"] == best["step"]
-    report = evaluate_set(whole / "best", prepared / "validation", out=whole / "report")
+    report = evaluate(whole / "best", prepared / "validation", out=whole / "report")
     assert report["r_mean"]["itc"] == pytest.approx(float(best["itc_r_mean"]), abs=1e-4)
     for name in ("itc_i2t_r1", "itc_t2i_r5"):
         assert report["test"][name] == pytest.approx(float(best[name]), abs=1e-4)

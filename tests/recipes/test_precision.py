@@ -47,8 +47,8 @@ def test_evaluation_in_bf16_has_the_figures_of_fp32():
     types = set()
     layer = run.model.fusion.layers[0].mlp.fc1
     layer.register_forward_hook(lambda module, inputs, y: types.add(y.dtype))
-    fp32, _ = evaluate_records(run, pairs, CHOICE, How(precision="fp32", quiet=True))
-    bf16, _ = evaluate_records(run, pairs, CHOICE, How(precision="bf16", quiet=True))
+    fp32 = evaluate_records(run, pairs, CHOICE, How(precision="fp32", quiet=True))
+    bf16 = evaluate_records(run, pairs, CHOICE, How(precision="bf16", quiet=True))
     assert types == {torch.float32, torch.bfloat16}
     half = flat(bf16["test"])
     differences = [abs(half[name] - figure) for name, figure in flat(fp32["test"]).items()]

@@ -17,7 +17,7 @@ from minalbef.albef import ALBEF
 from minalbef.data import data_folder
 from minalbef.evaluation import answers
 from minalbef.recipes import finetune, report
-from minalbef.recipes.evaluate import evaluate_run
+from minalbef.recipes.evaluate import evaluate
 from minalbef.recipes.finetune import settings
 from minalbef.scenes import tables, task_problems
 from minalbef.scenes.task_problems import ProblemBatches
@@ -60,7 +60,7 @@ def tuned(source, tmp_path_factory):
 
 @pytest.mark.parametrize("task", SCENE_TASKS)
 def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source):
-    result = evaluate_run(tuned[task], "a command", source, size=0.02)
+    result = evaluate(tuned[task], None, tuned[task], "a command", source=source, size=0.02)
     assert result == report.read_report(tuned[task]) and result["task"] == task
     model, tokenizer, _ = load_model(task, tuned[task])
     config = getattr(model, "albef", model).config

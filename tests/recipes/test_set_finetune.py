@@ -18,7 +18,7 @@ from minalbef.datasets.store import Records
 from minalbef.evaluation.loop import How
 from minalbef.presets import preset
 from minalbef.recipes import finetune, pretrain, report
-from minalbef.recipes.evaluate import evaluate_set, table
+from minalbef.recipes.evaluate import evaluate, table
 from minalbef.recipes.finetune import settings
 from minalbef.recipes.provenance import trained_on
 from minalbef.system import checkpoint, distributed
@@ -282,7 +282,7 @@ def evaluated(task: str, tuned, prepared, tmp_path, **options):
     del record["weights"]
     (run / "trained_on.json").write_text(json.dumps(record))
     folder = prepared / SETS[task]
-    result = evaluate_set(run, folder / "test", batch=4, command="a command", **options)
+    result = evaluate(run, folder / "test", batch=4, command="a command", **options)
     assert result == report.read_report(run / f"{SETS[task]}-test")
     assert (result["task"], result["set"], result["split"]) == (task, SETS[task], "test")
     return result, list(Records(folder, "test")), load_model(task, run)[0], tokenizer
@@ -319,8 +319,8 @@ def test_vqa_writes_freely_and_answers_may_be_secret(tuned, prepared, tmp_path):
     secret = secretly(prepared, tmp_path)
     with pytest.raises(ValueError,
                        match="answers.json is not there: name a list of .* with --answers, or let .* with --free"):
-        evaluate_set(tuned["vqa"], secret)
-    result = evaluate_set(tuned["vqa"], secret, out=tmp_path / "out", free=True)
+        evaluate(tuned["vqa"], secret)
+    result = evaluate(tuned["vqa"], secret, out=tmp_path / "out", free=True)
     assert result["answered"] == "freely" and result["test"] == {} and "answers" not in result
     assert "the right answers are secret: send vqa_result.json to the official server" in table(result)
     model, tokenizer, _ = load_model("vqa", tuned["vqa"])
@@ -330,7 +330,7 @@ def test_vqa_writes_freely_and_answers_may_be_secret(tuned, prepared, tmp_path):
         written, _ = vqa.generate(model, batch, tokenizer)
         assert line == {"question_id": record.id,
                         "answer": tokenizer.decode(written[0].tolist())}
-    result = evaluate_set(tuned["vqa"], prepared / "vqa", out=tmp_path / "out", free=True)
+    result = evaluate(tuned["vqa"], prepared / "vqa", out=tmp_path / "out", free=True)
     assert result["counts"]["test"]["accuracy"] == 6
 
 
@@ -339,7 +339,7 @@ def test_vqa_writes_freely_and_answers_may_be_secret(tuned, prepared, tmp_path):
 
 def test_a_run_records_what_it_was_trained_on_and_hands_it_on(prepared, tmp_path):
     def protocol(run, split="test", data=prepared / "coco", **options) -> str:
-        return evaluate_set(run, data / split, out=tmp_path / "out", **options)["protocol"]
+        return evaluate(run, data / split, out=tmp_path / "out", **options)["protocol"]
     changes = [*QUICK, "text_length=9", "bucket=1", "warm_steps=0"]
     for field in (*finetune.SIZES, "queue_size"):
         changes.append(f"{field}={96 if field == 'vocab_size' else getattr(small(), field)}")
@@ -470,7 +470,7 @@ def test_each_epoch_is_evaluated_and_the_best_weights_are_a_run_of_their_own(
     figures = [float(row[name]) for row in rows]
     best = rows[figures.index(max(figures))]
     assert rows[-1]["best_step"] == best["step"]
-    result = evaluate_set(run / "best", data / "validation", top=4)
+    result = evaluate(run / "best", data / "validation", top=4)
     if task == "grounding":
         total = 0
         number = 0

@@ -26,7 +26,7 @@ from minalbef.cli.train import Changes
 from minalbef.config import Config
 from minalbef.fast import loop
 from minalbef.recipes import launch
-from minalbef.recipes.evaluate import evaluate_run
+from minalbef.recipes.evaluate import evaluate
 from minalbef.recipes.pretrain import begin, settings
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes.batches import SceneBatches
@@ -73,7 +73,7 @@ def train_seed(preset: str, changes: tuple[str, ...], seed: int, folder: Path, p
     if status:
         raise SystemExit(status)
     seconds = {"wall": time.perf_counter() - clock, "cpu": cpu_seconds() - before}
-    report = evaluate_run(run, command, seed=1000 + seed)
+    report = evaluate(run, None, run, command, seed=1000 + seed)
     result = {"seed": seed, **seconds, "figures": flatten(report), "config": report["config"],
               "log": read_metrics(run)[::LOGGED]}
     write_json(timed, result)
