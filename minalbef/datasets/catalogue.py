@@ -42,14 +42,9 @@ def lists(*names: str, reader: Reader = readers.captions, **options: Any) -> Sou
     return [Source(partial(reader, **options), {"path": name}) for name in names]
 
 
-def karpathy(name: str, part: str, **options: str) -> Sources:
-    """One of Karpathy's splits."""
-    return lists(f"dataset_{name}.json", reader=readers.karpathy, split=part, **options)
-
-
-def either(*names: str, reader: Reader) -> list[Sources]:
+def either(*names: str, **options: Any) -> list[Sources]:
     """The first of these files that is there."""
-    return [lists(name, reader=reader) for name in names]
+    return [lists(name, **options) for name in names]
 
 
 def clip_art(split: str) -> Sources:
@@ -57,16 +52,16 @@ def clip_art(split: str) -> Sources:
     return lists(clipart.TABLE, reader=clipart.read_clipart, split=split)
 
 
-def flickr30k(part: str) -> list[Sources]:
+def flickr30k(split: str, part: str) -> list[Sources]:
     """A split of Flickr30k: the original's list, Karpathy's, or the set's own table."""
-    return [lists(f"flickr30k_{part}.json", album="flickr"),
-            karpathy("flickr30k", part, album="flickr"),
-            lists("flickr_annotations_30k.csv", reader=readers.flickr_table, split=part)]
+    tables = either("dataset_flickr30k.json", "flickr_annotations_30k.csv", album="flickr",
+                    split=split)
+    return [lists(f"flickr30k_{part}.json", album="flickr"), *tables]
 
 
 def official_coco(part: str) -> Sources:
     """COCO's own captions."""
-    return lists(f"captions_{part}.json", reader=readers.coco_captions)
+    return lists(f"captions_{part}.json", folder=part)
 
 
 def vqa(*names: str, **options: bool) -> Sources:
@@ -98,11 +93,11 @@ def choice(*names: str) -> dict[str, list[Sources]]:
 SETS: dict[str, dict[str, list[Sources]]] = {
     "clipart": {split: [clip_art(split)] for split in ("train", "validation", "test")},
     "coco": {
-        "train": [lists("coco_train.json"), karpathy("coco", "train"), lists("coco.json"),
+        "train": [lists("coco_train.json"), lists("dataset_coco.json", split="train"), lists("coco.json"),
                   official_coco("train2014"), official_coco("train2017")],
-        "validation": [lists("coco_val.json"), karpathy("coco", "val"),
+        "validation": [lists("coco_val.json"), lists("dataset_coco.json", split="validation"),
                        official_coco("val2014"), official_coco("val2017")],
-        "test": [lists("coco_test.json"), karpathy("coco", "test")],
+        "test": [lists("coco_test.json"), lists("dataset_coco.json", split="test")],
     },
     "vg": {"train": [lists("vg.json", album="vg")]},
     "sbu": {"train": [lists("sbu.json")]},
@@ -110,9 +105,9 @@ SETS: dict[str, dict[str, list[Sources]]] = {
     "cc12m": {"train": [lists("cc12m.json")]},
     "shards": {"train": [lists(TARS, reader=shards)]},
     "flickr30k": {
-        "train": flickr30k("train"),
-        "validation": flickr30k("val"),
-        "test": flickr30k("test"),
+        "train": flickr30k("train", "train"),
+        "validation": flickr30k("validation", "val"),
+        "test": flickr30k("test", "test"),
     },
     "entailment": {
         "train": either("ve_train.json", "snli_ve_train.jsonl", reader=public.entailment),
@@ -130,7 +125,7 @@ SETS: dict[str, dict[str, list[Sources]]] = {
         "test": either("nlvr_test.json", "test1.json", reader=public.nlvr2),
     },
     "grounding": {
-        "train": [lists("refcoco+_train.json", key="text"), expressions("train")],
+        "train": [lists("refcoco+_train.json"), expressions("train")],
         "validation": [expressions("val", text_list="refcoco+_val.json"), expressions("val")],
         "test": [expressions("testA", "testB", text_list="refcoco+_test.json"),
                  expressions("testA", "testB")],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from minalbef.datasets.readers import Fault
+from minalbef.datasets.forms import Fault
 from minalbef.system.images import FORMATS, ImageFile, content_hash, open_image
 
 SIDE = 8                              # pixels of the small copy by which images are compared

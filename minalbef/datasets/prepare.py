@@ -33,9 +33,9 @@ from minalbef.datasets.catalogue import (
     find_inputs,
 )
 from minalbef.datasets.doubts import Doubts
+from minalbef.datasets.forms import Columns, Fault
 from minalbef.datasets.looks import content_of
 from minalbef.datasets.readers import (
-    Fault,
     FaultHandler,
     ignore,
     in_share,
@@ -44,9 +44,8 @@ from minalbef.datasets.readers import (
 )
 from minalbef.datasets.sheet import write_sheet
 from minalbef.datasets.store import digest_of, file_of, read_about, seal, to_line
-from minalbef.datasets.tables import Columns, walk
 from minalbef.evaluation.choices import ChoiceRecord
-from minalbef.system.images import SUFFIXES, ImageFile, open_image
+from minalbef.system.images import ImageFile, open_image
 from minalbef.system.limits import check_range
 from minalbef.system.writing import hold, name_file, remove_dead, restate, write_atomically
 from minalbef.tasks.vqa import VQARecord
@@ -87,6 +86,7 @@ class Job:
 
     inputs: by split, the readers and their files
     roots: folders of images; root: the folder that records' paths are relative to
+    below: whether images may lie beside a list below its root, as nobody named their folders
     own: your own pairs, if they are the set
     aliases: of photographs, see `readers.photo_id`; avoid: photographs to leave out of training
     answers: VQA's list of answers
@@ -105,6 +105,7 @@ class Job:
     look: bool
     most_bad: float
     data_fraction: float
+    below: bool = False
     answers: list[str] = field(default_factory=list)
 
     @property
@@ -116,17 +117,19 @@ class Job:
         """A split's records, as their readers find them. Faults go to `on_fault`."""
         options = {"aliases": self.aliases} if self.name == "vg" else {}
         for reader, files in self.inputs[split]:
-            yield from reader(**files, root=self.roots, on_fault=on_fault, **options)
+            # Winoground's images lie beside its list, below the repository's root
+            roots = [*self.roots, files["path"].parent] if self.below else self.roots
+            yield from reader(**files, root=roots, on_fault=on_fault, **options)
 
 
 def prepare(name: str, source: str | Path | None = None, out: str | Path = "prepared",
             images: Sequence[str | Path] = (), without: Sequence[str | Path] = (),
             look: bool = False, most_bad: float = MOST_BAD, data_fraction: float = 1.0,
-            columns: Columns = Columns()) -> str:
+            columns: Columns = Columns(), captions_from: str = "") -> str:
     """Check the files of a set in `source` and write it to out/name, for `store.Records`.
 
     The shipped clip art needs no source; its images are unpacked into out/clipart/images, as are
-    those of a Hugging Face dataset (pairs, with source hf-dataset://OWNER/NAME).
+    those of a Hugging Face dataset (pairs, with source hf-dataset://OWNER/NAME or a folder of it).
     An older version of the set stays in use until the new one is complete, and a training run that
     reads it continues. A few images with their captions are logged first, and out/name/sheet.png
     shows more of those to train on.
@@ -137,34 +140,46 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     data_fraction: of the training images, see readers.in_share; validation and test stay whole
     columns: of the table of your own pairs, if their names aren't known ones, and a column by whose
         values rows stay in one split
+    captions_from: pairs.NAMES or FOLDERS: of your own images, these are the captions
     -> an account, to print
     Raises ValueError for an unknown set, for a file that is missing or broken, for too many bad
     entries, and while another process prepares the same set.
     """
     check_range(f"data_fraction={data_fraction}", data_fraction, *RANGES["data_fraction"])
+    options = {f"{what}-column": column for what, column in columns._asdict().items()}
+    options["captions-from"] = captions_from
+    if any(options.values()) and name != "pairs":
+        given = ", ".join(f"--{option}" for option, value in options.items() if value)
+        raise ValueError(f"{given} is for your own pairs, and {name} has its format; leave it out")
+    is_hub = hugging_face.is_dataset(source or "")
+    if is_hub and (name != "pairs" or images):
+        raise ValueError(f"{source} holds pairs of images and captions, and is read as that alone: "
+                         f"minalbef prepare pairs --from {source}, without --images")
+    if source and not str(source).startswith(hugging_face.SCHEME):
+        source = Path(source).resolve()
+    command = command_of({"from": source, "out": Path(out).resolve(), "images": resolved(images),
+                          "without": resolved(without), **options, "look": look,
+                          "most-bad": most_bad, "data-fraction": data_fraction}, name)
     folder = Path(out) / name
-    command = command_of(name, source, out, images, without, columns, look, most_bad, data_fraction)
     if name == "clipart":
         source = clipart.unpack(Path(source) if source else None, folder / "images")
     if source is None:
         raise ValueError(f"{name} has no source; name the folder of its files with --from (only "
                          "clipart is shipped, and needs none)")
-    check_arguments(name, str(source), images, columns)
     own = None
     files: dict[str, list[Path]] = {}
-    if str(source).startswith(hugging_face.SCHEME):
-        images = [folder / "images"]
-    else:
-        files = files_below(Path(source))
     roots = [Path(os.path.abspath(root)) for root in images or [source]]
-    if str(source).startswith(hugging_face.SCHEME):
+    if is_hub:
+        roots = [Path(os.path.abspath(folder / "images"))]
         own = hugging_face.open_dataset(str(source), roots[0], columns)
     elif name == "pairs":
-        own = pairs.open_folder(Path(os.path.abspath(source)), roots, columns)
+        own = pairs.open_folder(Path(source), roots, columns, captions_from)
+    else:
+        files = files_below(Path(source))
     account = []
     if own:
         LOG.info("captions from %s", own.description)
-        account += own.describe_splits(columns.group)
+        account += [*own.notes, *own.describe_splits(columns.group)]
         inputs = {split: [Input(partial(own.read, split=split), {"path": Path(source)})]
                   for split in pairs.SPLITS}
     else:
@@ -174,7 +189,7 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     for split in without:
         avoid.update(photos_in(Path(split)).flatten().tolist())
     job = Job(name, Path(source), inputs, roots, common_folder(roots), own, aliases, avoid, command,
-              look, most_bad, data_fraction)
+              look, most_bad, data_fraction, below=not images)
     if name == "vqa":
         account += list_answers(job, files)
     log_samples(job)
@@ -187,39 +202,21 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     return "\n".join(account)
 
 
-def check_arguments(name: str, source: str, images: Sequence[str | Path], columns: Columns) -> None:
-    """Raises ValueError for what doesn't go with a set or with its source."""
-    is_hub = source.startswith(hugging_face.SCHEME)
-    if is_hub and (name != "pairs" or images):
-        raise ValueError(f"{source} holds pairs of images and captions, and is read as that alone: "
-                         f"minalbef prepare pairs --from {source}, without --images")
-    if any(columns) and name != "pairs":
-        raise ValueError(f"columns {', '.join(filter(None, columns))} are of a table of your own "
-                         f"pairs, and {name} has its format; leave --image-column and "
-                         "--caption-column out")
+def resolved(paths: Iterable[str | Path]) -> list[Path]:
+    """The paths from the root on."""
+    return [Path(path).resolve() for path in paths]
 
 
-def command_of(name: str, source: str | Path | None, out: str | Path,
-               images: Sequence[str | Path], without: Sequence[str | Path], columns: Columns,
-               look: bool, most_bad: float, data_fraction: float) -> str:
+def command_of(options: dict[str, Any], name: str) -> str:
     """The command that prepares a set again, in any folder."""
-    words: list[str | Path] = ["prepare", name, "--out", Path(out).resolve()]
-    if source:
-        is_hub = str(source).startswith(hugging_face.SCHEME)
-        words += ["--from", source if is_hub else Path(source).resolve()]
-    for option, paths in (("--images", images), ("--without", without)):
-        if paths:
-            words += [option, *(Path(path).resolve() for path in paths)]
-    for what, column in columns._asdict().items():
-        if column:
-            words += [f"--{what}-column", column]
-    if look:
-        words.append("--look")
-    if most_bad != MOST_BAD:
-        words += ["--most-bad", f"{most_bad:g}"]
-    if data_fraction < 1:
-        words += ["--data-fraction", f"{data_fraction:g}"]
-    return shlex.join(map(str, words))
+    words = ["prepare", name]
+    usual = {"most-bad": MOST_BAD, "data-fraction": 1.0}
+    for option, value in options.items():
+        if value and value != usual.get(option):
+            words.append(f"--{option}")
+            if value is not True:
+                words += map(str, value if isinstance(value, list) else [value])
+    return shlex.join(words)
 
 
 def common_folder(roots: list[Path]) -> Path:
@@ -297,8 +294,8 @@ def unused_images(job: Job) -> list[Path]:
     """The images below the folders of your own pairs that no row is of."""
     images: list[Path] = []
     if job.own:
-        for parent, names in chain.from_iterable(map(walk, job.roots)):
-            images += [parent / name for name in names if Path(name).suffix.lower() in SUFFIXES]
+        below = chain.from_iterable(map(pairs.files_below, job.roots))
+        images = list(filter(pairs.is_image, below))
         used = set(map(os.path.abspath, job.own.used))
         images = [path for path in images if os.path.abspath(path) not in used]
     return images

@@ -1,31 +1,26 @@
-"""Readers of caption lists: the original's, Karpathy's splits, and COCO's and Flickr30k's own.
+"""Readers of captions lists in all forms, and what every reader does: ids, finding, checking.
 
-The downstream tasks' sets are read in public.py, tars in shards.py, your own tables in pairs.py.
+The downstream tasks' sets are read in public.py, tars in shards.py, your own files in pairs.py.
 
 A reader is called as reader(file, root=..., on_fault=...), where root is the images' folder, or
 several. It yields records one at a time. A record holds the path of its image, which is opened when
 a batch is made; with root=None nothing checks that the file exists. A bad entry yields no record:
 it goes to on_fault as a Fault, which by default is raised. `parse_entries` checks all records.
 """
-import codecs
-import csv
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from minalbef.data import Record
+from minalbef.datasets.forms import Columns, Fault, Row, check_layout, entries, read_form, rows
 from minalbef.system.images import ImageFile
 from minalbef.system.tokenizer import clean, has_words
-from minalbef.system.writing import restate
 from minalbef.tasks.vqa import clean_question
 
-CHUNK = 1 << 20                       # characters that are read at a time
-LARGEST = 16 * CHUNK                  # of an entry: a broken file is noticed before it is all read
 # folders to look in, by album: never in another's, since two albums may have equal file names
 FOLDERS = {
     "": ("", "images", "train2014", "val2014"),
@@ -34,40 +29,14 @@ FOLDERS = {
 }
 MISSING = "missing image"             # a kind of fault
 CLEANERS = {"text": clean, "texts": clean, "question": clean_question}      # of records' texts
-LONGEST = 500                         # characters of a fault's message, which may quote a long text
 FORMAT_PAGE = "docs/public.md#formats shows the format"
-SEPARATORS = re.compile(r"[\s,]*")    # between entries
 # COCO_val2014_000000000139.jpg, and since 2017 val2017/000000000139.jpg; and no crop of it
 COCO = re.compile(r"(?:COCO_(?:train|val|test)20\d\d_|(?:train|val|test)2017/)0*(\d+)(?![\w-])")
 FLICKR = re.compile(r"flickr\.com/(?:.*/)?(\d+)_")
 
 R = TypeVar("R")
 Roots = str | Path | Sequence[str | Path] | None
-FaultHandler = Callable[["Fault"], object]
-
-
-class Fault(ValueError):
-    """A bad entry: what is wrong with it, and the way out.
-
-    kind: a few words to count faults by
-    count: how many entries are lost
-    """
-
-    def __init__(self, kind: str, problem: str, way_out: str = "leave it out or mend it",
-                 count: int = 1):
-        if len(problem) > LONGEST:
-            problem = f"{problem[:LONGEST]}..."
-        # a stranger's file name may contain escape sequences, which a terminal would obey
-        problem = "".join(c if c.isprintable() else repr(c)[1:-1] for c in problem)
-        super().__init__(f"{problem}; {way_out}")
-        self.kind = kind
-        self.problem = problem
-        self.way_out = way_out
-        self.count = count
-
-    def at(self, place: str) -> "Fault":
-        """The same fault, with its place."""
-        return Fault(self.kind, f"{place}: {self.problem}", self.way_out, self.count)
+FaultHandler = Callable[[Fault], object]
 
 
 def refuse(fault: Fault) -> NoReturn:
@@ -77,68 +46,6 @@ def refuse(fault: Fault) -> NoReturn:
 
 def ignore(fault: Fault) -> None:
     """Do nothing, since another reader of the same file reports the fault."""
-
-
-def encoding_of(path: Path) -> str:
-    """UTF-8, or UTF-16 where the file begins with its mark. No other encoding is guessed."""
-    with open(path, "rb") as file:
-        mark = file.read(2)
-    return "utf-16" if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-
-
-def entries(path: Path) -> Iterator[Any]:
-    """Stream the entries of a JSON list, or of JSON lines, in little memory.
-
-    Raises ValueError for a broken file.
-    """
-    with restate(f"{path} cannot be read", "it must be JSON, a list or lines; get it again",
-                 OSError, ValueError, RecursionError), \
-            open(path, encoding=encoding_of(path)) as file:
-        yield from decode_entries(file)
-
-
-def decode_entries(file: TextIO) -> Iterator[Any]:
-    """`entries` of an open file. Raises ValueError for an entry that is not JSON."""
-    decoder = json.JSONDecoder()
-    text = file.read(CHUNK).lstrip()
-    is_list = text.startswith("[")
-    position = 1 if is_list else 0
-    number = 0
-    while True:
-        separators = SEPARATORS.match(text, position)
-        assert separators                                    # it matches nothing, too
-        position = separators.end()
-        if is_list and text[position:position + 1] == "]":
-            return
-        try:
-            entry, position = decoder.raw_decode(text, position)
-        except ValueError as error:
-            # the entry may continue in the next chunk
-            chunk = file.read(CHUNK)
-            if not chunk and not is_list and position == len(text):
-                return
-            if not chunk or len(text) - position > LARGEST:
-                raise ValueError(f"entry {number} is not JSON ({error})") from None
-            text = text[position:] + chunk
-            position = 0
-        else:
-            yield entry
-            number += 1
-
-
-def load(path: Path, *keys: str) -> Any:
-    """Load a whole JSON file, which has a list under each of the keys.
-
-    Raises ValueError for any other file.
-    """
-    with restate(f"{path} cannot be read", "it must be JSON; get it again", OSError, ValueError,
-                 RecursionError):
-        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    for key in keys:
-        if not isinstance(value, dict) or not isinstance(value.get(key), list):
-            raise ValueError(f"{path} has no list {key!r}, so it isn't the file that its name "
-                             "says; get it again")
-    return value
 
 
 def stable_hash(name: str) -> int:
@@ -336,73 +243,22 @@ def text_fault(text: Any, cleaner: Callable[[str], str]) -> Fault | None:
     return Fault("no words", f"the text {text!r} has no words")
 
 
-def caption_records(image: Any, texts: Any, photo: int) -> list[Record]:
-    """A record for each of an image's texts, or for a single one."""
-    texts = texts if isinstance(texts, list) else [texts]
-    return [Record(image, text, photo) for text in texts]
+def captions(path: Path, root: Roots = None, on_fault: FaultHandler = refuse, split: str = "",
+             album: str = "", aliases: Mapping[str, str] = {}, folder: str = "") -> Iterator[Record]:
+    """A list of captions in any form of forms.py -> a record for each caption.
 
-
-def captions(path: Path, root: Roots = None, on_fault: FaultHandler = refuse, key: str = "caption",
-             album: str = "", aliases: Mapping[str, str] = {}) -> Iterator[Record]:
-    """The original's lists of captions -> a record for each caption.
-
-    An entry is {image, caption} with a caption or a list of them.
-    key: the field of the caption, which is "text" in RefCOCO+'s training list
-    album, aliases: see `photo_id`
+    split: the only one to read, of a list that names splits; album, aliases: see `photo_id`
+    folder: of the images, where the list leaves it out
     """
-    def parse(entry: Any) -> list[Record]:
-        image = entry["image"]
-        return caption_records(image, entry[key], photo_id(image, album, aliases))
-    return parse_entries(path, entries(path), parse, Finder(root, album), on_fault)
+    form = read_form(path)
+    check_layout(path, form.names, form.layout, Columns())
 
-
-def karpathy(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
-             split: str = "train", album: str = "") -> Iterator[Record]:
-    """dataset_coco.json or dataset_flickr30k.json -> a record for each sentence.
-
-    split: "train" includes COCO's "restval"
-    """
-    splits = ("train", "restval") if split == "train" else (split,)
-
-    def parse(entry: Any) -> list[Record] | None:
-        if entry["split"] not in splits:
+    def parse(row: Row) -> list[Record | Fault] | None:
+        if row.split != split and split:
             return None
-        image = str(PurePosixPath(entry.get("filepath", ""), entry["filename"]))
-        texts = [sentence.get("raw") for sentence in entry["sentences"]]
-        return caption_records(image, texts, photo_id(image, album))
-    return parse_entries(path, load(path, "images")["images"], parse, Finder(root, album), on_fault)
-
-
-def coco_captions(path: Path, root: Roots = None,
-                  on_fault: FaultHandler = refuse) -> Iterator[Record]:
-    """COCO's own captions_train2014.json, val or 2017 -> a record for each caption, by image."""
-    part = Path(path).stem.removeprefix("captions_")         # the folder of its images
-    contents = load(path, "images", "annotations")
-    texts: dict[Any, list[Any]] = {}
-    for entry in contents["annotations"]:
-        if isinstance(entry, dict):
-            texts.setdefault(entry.get("image_id"), []).append(entry.get("caption"))
-
-    def parse(entry: Any) -> list[Record]:
-        image = f"{part}/{entry['file_name']}"
-        return caption_records(image, texts.get(entry["id"], []), photo_id(image))
-    return parse_entries(path, contents["images"], parse, Finder(root), on_fault)
-
-
-def flickr_table(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
-                 split: str = "train") -> Iterator[Record]:
-    """flickr_annotations_30k.csv -> a record for each sentence.
-
-    Its columns are filename, split and raw, a JSON list of sentences.
-    """
-    def parse(row: Any) -> list[Record] | None:
-        if row["split"] != split:
-            return None
-        image = row["filename"]
-        return caption_records(image, json.loads(row["raw"]), photo_id(image, "flickr"))
-
-    with restate(f"{path} cannot be read", "it must be a table in UTF-8; get it again",
-                 OSError, UnicodeDecodeError, csv.Error):
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, strict=True)
-            yield from parse_entries(path, rows, parse, Finder(root, "flickr"), on_fault)
+        if row.fault:
+            return [row.fault]
+        image = f"{folder}/{row.image}" if folder else row.image
+        photo = photo_id(str(image), album, aliases)
+        return [Record(image, text, photo) for text in row.captions]
+    return parse_entries(path, rows(form), parse, Finder(root, album), on_fault)

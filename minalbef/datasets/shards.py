@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from minalbef.data import Record
+from minalbef.datasets.forms import LARGEST, Fault
 from minalbef.datasets.readers import (
-    LARGEST,
-    Fault,
     FaultHandler,
     Finder,
     Roots,
