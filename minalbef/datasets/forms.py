@@ -23,6 +23,7 @@ LONGEST = 500                         # characters of a fault's message, which m
 BETWEEN = re.compile(r"[\s,]*")       # entries of a list
 SEPARATORS = {",": "','", "\t": "tab", ";": "';'", "|": "'|'"}
 TOKEN = re.compile(r"[^\t]+\.\w+#\d+\t")         # Flickr30k's and Flickr8k's own: 1.jpg#0, caption
+IMAGE_CELL = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})\"?\s*([,;|\t]|$)", re.IGNORECASE)
 LINK = re.compile(r"https?://\S+")
 LATIN = "cp1252"
 LATIN_TEXT = re.compile("[\0-\x7f\xa0-\xff€‚„…‘’“”•–—™ŒœŠšŽžŸ]*")
@@ -150,20 +151,17 @@ def find_layout(names: Iterable[Any], wanted: Columns = Columns()) -> Layout:
 def check_layout(where: str | Path, names: Iterable[str], layout: Layout,
                  wanted: Columns) -> None:
     """Raises ValueError, which lists a table's columns, for no image, caption or group."""
-    lacking = [what for what, name, column in (("image", wanted.image, layout.image),
-                                               ("caption", wanted.caption, layout.captions),
-                                               ("group", wanted.group, layout.group))
-               if not column and (name or what != "group")]
-    if not lacking:
-        return
-    what = lacking[0]
-    name = getattr(wanted, what)
-    known = IMAGES if what == "image" else CAPTIONS
-    problem = f"no column {name!r}" if name else f"none called {', '.join(known)}"
-    present = ", ".join(map(repr, names)) or "(none)"
-    raise ValueError(f"{where} has the columns {present} and {problem}; name the {what}'s column "
-                     f"with --{what}-column; or if these are no names, put a line with names above "
-                     "them, such as file,caption")
+    for what, column, known in (("image", layout.image, IMAGES),
+                                ("caption", layout.captions, CAPTIONS),
+                                ("group", layout.group, ())):
+        name = getattr(wanted, what)
+        if column or not (name or known):
+            continue
+        problem = f"no column {name!r}" if name else f"none called {', '.join(known)}"
+        present = ", ".join(map(repr, names)) or "(none)"
+        raise ValueError(f"{where} has the columns {present} and {problem}; name the {what}'s "
+                         f"column with --{what}-column; or if these are no names, put a line with "
+                         "names above them, such as file,caption")
 
 
 def read_form(path: Path, wanted: Columns = Columns()) -> Form:
@@ -356,96 +354,71 @@ def table_form(path: Path, wanted: Columns) -> Form:
     with restate(f"{path} cannot be read", "it must be a table in UTF-8: save it as that",
                  OSError, UnicodeDecodeError):
         text, encoding = read_text(path)
-    header = text.partition("\n")[0]
-    if TOKEN.match(header):
-        layout = Layout("image", ("caption",))
-        cells = table_entries(path, text, "\t", ["image", "caption"], layout, has_header=False)
-        return Form(path, ["image", "caption"], layout, cells, ", without a header", encoding)
-    best: tuple[bool, int, str, list[str]] = (False, 0, ",", [])
-    for separator in SEPARATORS:
-        names = [name.strip() for name in next(csv_rows([header], separator, strict=False), [])]
-        best = max(best, (find_layout(names, wanted).is_complete, len(names), separator, names),
-                   key=lambda choice: choice[:2])
-    separator, names = best[2:]
-    layout = find_layout(names, wanted)
+    is_list = TOKEN.match(text)
+    if is_list:
+        text = "image\tcaption\n" + re.sub(r"(?m)^([^\t\n]+)#\d+\t", r"\1\t", text)
+    layout = Layout()
+    names: list[str] = []
+    separator = ","
+    for candidate in SEPARATORS:
+        header = next(csv_rows([text.partition("\n")[0]], candidate, strict=False), [""])
+        columns = [name.strip() for name in header]
+        found = find_layout(columns, wanted)
+        if (found.is_complete, len(columns)) > (layout.is_complete, len(names)):
+            layout, names, separator = found, columns, candidate
     check_links(path, names, separator, layout)
-    cells = table_entries(path, text, separator, names, layout)
+    table = csv_rows(io.StringIO(text, newline=""), separator, quoted=not is_list)
     note = f", separated by {SEPARATORS[separator]}"
-    return Form(path, names, layout, cells, note, encoding)
+    return Form(path, names, layout, table_entries(path, table, names, layout, separator), note,
+                encoding)
 
 
 def check_links(path: Path, names: list[str], separator: str, layout: Layout) -> None:
     """Raises ValueError, with the command that downloads them, for a list of images' addresses."""
-    by_name = {name.lower(): name for name in names}
-    links = [by_name[name] for name in LINKS if name in by_name]
+    links = [name for name in names if name.lower() in LINKS]
     has_header = not any(map(LINK.fullmatch, names))
     if has_header and (layout.image or not links):
         return
-    first = ""
+    header = ""
     if not has_header:
-        columns = ["url" if LINK.fullmatch(name) else "caption" for name in names]
-        first = f"put a line with the columns' names first, {separator.join(columns)!r}, then "
+        names = ["url" if LINK.fullmatch(name) else "caption" for name in names]
+        header = f"put a line with the columns' names first, {separator.join(names)!r}, then "
         links = ["url"]
     caption = layout.captions[0] if layout.captions else "caption"
     ending = "tsv" if separator == "\t" else "csv"
-    raise ValueError(f"{path} holds links and no images; {first}download them: img2dataset "
+    raise ValueError(f"{path} holds links and no images; {header}download them: img2dataset "
                      f"--url_list {path} --input_format {ending} --url_col {links[0]} --caption_col "
                      f"{caption} --output_format webdataset --output_folder shards; and read them: "
                      "minalbef prepare shards --from shards")
 
 
-def table_entries(path: Path, text: str, separator: str, names: list[str], layout: Layout,
-                  has_header: bool = True) -> Iterator[dict[str, str] | Fault]:
-    """The rows of a table, by column's name."""
+def table_entries(path: Path, table: Iterator[list[str]], names: list[str], layout: Layout,
+                  separator: str) -> Iterator[dict[str, str] | Fault]:
+    """The rows of a table, by column's name. Of a last column, all that is left is the caption."""
     with restate(f"{path} cannot be read", "mend that line", csv.Error):
-        lines = csv_rows(io.StringIO(text, newline=""), separator, quoted=has_header)
-        for number, row in enumerate(lines):
+        next(table, None)                                    # the header
+        for row in table:
             while row and not row[-1].strip():
                 row.pop()
-            if row and (number or not has_header):
-                yield swallowed_rows(row, separator, names, layout) \
-                    or fit_row(row, separator, names, layout)
-
-
-def swallowed_rows(row: list[str], separator: str, names: list[str],
-                   layout: Layout) -> Fault | None:
-    """A Fault where a quotation mark that isn't closed made one field of several rows."""
-    for field in row:
-        lines = field.splitlines()[1:]
-        for cells in csv_rows(lines, separator, strict=False):
-            image = dict(zip(names, cells)).get(layout.image, "")
-            if image.strip().lower().endswith(SUFFIXES):
-                return Fault("rows within quotation marks", f"{row!r} is a row and {len(lines)} "
-                             "more, between two quotation marks", "close the first one, or write "
-                             'it twice: ""', count=len(lines) + 1)
-    return None
-
-
-def fit_row(row: list[str], separator: str, names: list[str],
-            layout: Layout) -> dict[str, str] | Fault:
-    """A row's values by name. Of a last column, all that is left is the caption.
-
-    -> a Fault for a row with too many fields
-    """
-    if len(row) > len(names) and names[-1:] == [*layout.captions][-1:]:
-        rest = len(names) - 1
-        row = [*row[:rest], f"{separator} ".join(row[rest:])]            # its commas were meant so
-    if len(row) > len(names):
-        problem = f"{row!r} has {len(row)} fields, the header {len(names)}"
-        return Fault("malformed", problem,
-                     f"put a text with {SEPARATORS[separator]} in it between quotes")
-    values = dict(zip(names, row))
-    if TOKEN.match(f"{row[0]}\t"):
-        values[names[0]] = row[0].rpartition("#")[0]         # of a caption's number
-    return values
+            rest = len(names) - 1
+            swallowed = [line for cell in row for line in cell.splitlines()[1:]]
+            if any(map(IMAGE_CELL.search, swallowed)):
+                yield Fault("rows within quotation marks", f"{row!r} is a row and {len(swallowed)} "
+                            "more, between two quotation marks", "close the first one, or write "
+                            'it twice: ""', count=len(swallowed) + 1)
+            elif len(row) > len(names) and names[-1] in layout.captions:
+                yield dict(zip(names, [*row[:rest], f"{separator} ".join(row[rest:])]))
+            elif len(row) > len(names):
+                yield Fault("malformed", f"{row!r} has {len(row)} fields, the header {len(names)}",
+                            f"put a text with {SEPARATORS[separator]} in it between quotes")
+            elif row:
+                yield dict(zip(names, row))
 
 
 def csv_rows(lines: Iterable[str], separator: str, strict: bool = True,
              quoted: bool = True) -> Iterator[list[str]]:
     """Rows of a table. With "|" nothing is quoted: Kaggle's has single quotation marks in texts."""
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
-    if separator == "|" or not quoted:
-        quoting = csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted and separator != "|" else csv.QUOTE_NONE
     return csv.reader(lines, delimiter=separator, quoting=quoting, skipinitialspace=True,
                       strict=strict)
 
