@@ -182,18 +182,19 @@ def rows(form: Form, split: str = "") -> Iterator[Row]:
     """
     layout = form.layout
     labelled = layout.captions[0].strip().lower() in LABELS
-    entries = enumerate(form.entries)
     lists = False                     # whether a caption's cell holds a JSON list of them
-    for number, entry in entries:
+    for number, entry in enumerate(form.entries):
         if not isinstance(entry, dict | Fault):
             entry = Fault("malformed", f"{entry!r} is no object with image and caption")
         if isinstance(entry, Fault):
             yield Row(split=split, fault=entry)
             continue
-        name = entry.get(layout.split)
+        # pandas' index is a column whose name is "", too
+        name = entry.get(layout.split) if layout.split else None
+        group = entry.get(layout.group) if layout.group else None
         if name:
             name = known_split(str(name), f"{form.path}: row {number}")
-        row = Row(entry.get(layout.image), [], name or split, entry.get(layout.group), labelled)
+        row = Row(entry.get(layout.image), [], name or split, group, labelled)
         cells = [entry.get(column) for column in layout.captions]
         lists = lists or number == 0 and str(cells[0]).startswith('["')
         try:
@@ -243,7 +244,7 @@ def unpack(entry: Any) -> Iterable[Any]:
     if isinstance(images, list) and images and isinstance(images[0], dict):
         return map(karpathy_entry, images)
     if isinstance(entry.get("conversations"), list):         # LLaVA's: the question has no caption
-        turns = entry["conversations"]
+        turns = filter(is_object, entry["conversations"])
         texts = [turn.get("value") for turn in turns if turn.get("from") == "gpt"]
         return [{"image": entry.get("image"), "caption": texts[:1]}]
     if all(str(name).lower().endswith(SUFFIXES) for name in entry):
@@ -251,14 +252,19 @@ def unpack(entry: Any) -> Iterable[Any]:
     return [entry]
 
 
+def is_object(value: Any) -> bool:
+    """Whether a value of JSON is an object."""
+    return isinstance(value, dict)
+
+
 def coco_entries(images: list[Any], annotations: list[Any]) -> Iterator[Any]:
     """COCO's captions by image: those of an instances.json have none, and are left as they are."""
     texts: dict[str, list[Any]] = {}
     for annotation in annotations:
-        if isinstance(annotation, dict) and "caption" in annotation:
+        if is_object(annotation) and "caption" in annotation:
             texts.setdefault(str(annotation.get("image_id")), []).append(annotation["caption"])
     for image in images:
-        if isinstance(image, dict) and texts:
+        if is_object(image) and texts:
             number = str(image.get("id"))
             yield {"image": image.get("file_name"), "caption": texts.get(number, [])}
         else:
@@ -267,10 +273,10 @@ def coco_entries(images: list[Any], annotations: list[Any]) -> Iterator[Any]:
 
 def karpathy_entry(image: Any) -> Any:
     """An image of Karpathy's splits with its sentences."""
-    if not isinstance(image, dict) or not isinstance(image.get("sentences"), list):
+    if not is_object(image) or not isinstance(image.get("sentences"), list):
         return image
     name = PurePosixPath(str(image.get("filepath", "")), str(image.get("filename")))
-    texts = [sentence.get("raw") for sentence in image["sentences"]]
+    texts = [sentence.get("raw") for sentence in filter(is_object, image["sentences"])]
     return {"image": str(name), "caption": texts, "split": image.get("split")}
 
 

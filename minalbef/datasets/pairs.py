@@ -63,7 +63,7 @@ class OwnPairs:
     Where no split is named, a hash decides, 8 : 1 : 1: of the image's content, or of the row's
     group. A label is the match key of its records.
     description: where images and captions are read from; notes: lines to print about that
-    used: images that rows name
+    used: images that rows name; names_splits: whether any row names its split
     """
 
     def __init__(self, parts: Sequence[Part], description: str, notes: Sequence[str] = ()):
@@ -71,15 +71,11 @@ class OwnPairs:
         self.description = description
         self.notes = notes
         self.used: set[Path] = set()
+        self.names_splits = any(row.split for row in self.rows())
 
     def rows(self) -> Iterator[Row]:
         """All rows, in all splits."""
         return chain.from_iterable(part.rows for part in self.parts)
-
-    @property
-    def names_splits(self) -> bool:
-        """Whether any row names its split."""
-        return any(row.split for row in self.rows())
 
     def describe_splits(self, group: str) -> list[str]:
         """Lines to print where rows say different things of splits. group: its column's name"""
@@ -173,13 +169,11 @@ class FinderBelow(Finder):
                     if is_image(path):
                         self.by_name.setdefault(path.stem, []).append(path)
             wanted = PurePosixPath(image.replace("\\", "/"))
-            fitting = [path for path in dict.fromkeys(self.by_name.get(wanted.name, []))
-                       if path.as_posix().endswith(f"/{wanted}")
-                       or path.with_suffix("").as_posix().endswith(f"/{wanted}")]
+            fitting = {path.as_posix() for path in self.by_name.get(wanted.name, [])
+                       if path.as_posix().endswith((f"/{wanted}", f"/{wanted}{path.suffix}"))}
             if not fitting:
                 raise
-        self.check_single(fitting, image)
-        return fitting[0]
+        return Path(self.single(sorted(fitting), image))
 
 
 def open_folder(source: Path, roots: Sequence[Path], columns: Columns = Columns(),

@@ -21,6 +21,8 @@ from minalbef.system.images import ImageFile
 from minalbef.system.tokenizer import clean, has_words
 from minalbef.tasks.vqa import clean_question
 
+# what an entry that isn't what it should be raises in a reader
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 # folders to look in, by album: never in another's, since two albums may have equal file names
 FOLDERS = {
     "": ("", "images", "train2014", "val2014"),
@@ -134,31 +136,31 @@ class Finder:
         parts = PurePosixPath(f"/{path}".rpartition("/../")[2].lstrip("/")).parts
         for skip in dict.fromkeys([0, min(self.skip, max(0, len(parts) - 1)), *range(len(parts))]):
             files = self.files(parts[skip:])
-            self.check_single(files, image)
-            if files and (skip == 0 or not self.has_folder(parts[:-1])):
-                self.check_owner(files[0], image, skip)
+            if len(files) > 1 or files and (skip == 0 or not self.has_folder(parts[:-1])):
                 self.skip = skip
-                return Path(files[0])
+                return Path(self.single(files, image, skip > 0))
         raise Fault(MISSING, f"image {image!r} is not below "
                     f"{' or '.join(map(str, self.roots or ()))}",
                     "get it, or name its folder with --images")
 
-    def check_single(self, files: Sequence[str | Path], image: str) -> None:
-        """Raises Fault for an image that may be several files."""
-        if len(files) > 1:
-            raise Fault("ambiguous image", f"image {image!r} may be {files[0]} or {files[1]}",
-                        "give them different names, name only one folder with --images, or write "
-                        "the folder before the name")
+    def single(self, files: Sequence[str], image: str, is_cut: bool = False) -> str:
+        """The only file that fits an image; is_cut: without the first folders of its path.
 
-    def check_owner(self, file: str, image: str, skip: int) -> None:
-        """Raises Fault for a file that another path of the list has led to, if one was cut."""
-        claim = image if skip else file
+        Raises Fault for several, and for a file that another path of the list has led to.
+        """
+        claim = image if is_cut else files[0]
         owner = claim
-        if skip or self.keeps_all:
-            owner = self.owners.setdefault(file, claim)
-        if owner != claim:
-            raise Fault("ambiguous image", f"image {image!r} and {owner!r} would be the same file, "
-                        f"{file}", "get the one that is missing, or mend its path")
+        if is_cut or self.keeps_all:
+            owner = self.owners.setdefault(files[0], claim)
+        problem = ""
+        if len(files) > 1:
+            problem = f"image {image!r} may be {files[0]} or {files[1]}"
+        elif owner != claim:
+            problem = f"image {image!r} and {owner!r} would be the same file, {files[0]}"
+        if problem:
+            raise Fault("ambiguous image", problem, "get the one that is missing, give them "
+                        "different names, or name only one folder with --images")
+        return files[0]
 
     def files(self, parts: Sequence[str]) -> list[str]:
         """The files of this path below the roots: one, or several that differ."""
@@ -196,10 +198,7 @@ def parse_entries(path: str | Path, items: Iterable[Any],
                 results.append(Fault("no words", "it has no caption"))
         except Fault as fault:
             results.append(fault)
-        except KeyError as error:
-            results.append(Fault("malformed", f"there is no {error} in {entry!r}", FORMAT_PAGE))
-        except (ValueError, TypeError, IndexError, AttributeError, OverflowError,
-                RecursionError) as error:
+        except MALFORMED as error:
             problem = f"{type(error).__name__}: {error}, in {entry!r}"
             results.append(Fault("malformed", problem, FORMAT_PAGE))
         for result in results:
@@ -224,8 +223,7 @@ def check_record(record: Any, find: Callable[[Any], Any]) -> Any:
     for name, cleaner in CLEANERS.items():
         texts = values.get(name, ())
         for text in texts if isinstance(texts, tuple) else [texts]:
-            fault_of_text = text_fault(text, cleaner)
-            if fault_of_text:
+            if fault_of_text := text_fault(text, cleaner):
                 return fault_of_text
     if not isinstance(record.id, int) or abs(record.id) >> 63:
         return Fault("malformed", f"its id {record.id!r} is no whole number of 63 bits",

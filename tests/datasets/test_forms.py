@@ -258,6 +258,27 @@ def test_captions_in_numbered_columns_are_all_read(tmp_path, name):
     assert len(all_pairs(tmp_path / "in")) == 10
 
 
+def test_a_table_with_pandas_index_is_split_by_a_hash(tmp_path):
+    pictures(tmp_path / "in")
+    lines = [",image,caption", *(f"{i},{name},a cat {i}" for i, name in enumerate(NAMES))]
+    write(tmp_path / "in" / "captions.csv", "\n".join(lines))
+    assert all_pairs(tmp_path / "in") == [(name, f"a cat {i}") for i, name in enumerate(NAMES)]
+
+
+def test_foreign_json_with_odd_entries_is_counted_and_the_rest_is_read(tmp_path):
+    pictures(tmp_path / "in")
+    broken = karpathy()
+    broken["images"][1]["sentences"] = ["no object"]
+    broken["images"].append("no object")
+    write(tmp_path / "in" / "a.json", broken)
+    account = prepare("pairs", tmp_path / "in", tmp_path / "out", most_bad=0.9)
+    assert "1 times no words" in account and "1 times malformed" in account
+    odd = llava(*PAIRS[0])
+    odd["conversations"].insert(0, "no object")
+    write(tmp_path / "in" / "a.json", [odd])
+    assert all_pairs(tmp_path / "in") == PAIRS[:1]
+
+
 def test_a_table_in_latin_1_is_read_and_said(tmp_path):
     pictures(tmp_path / "in")
     lines = ["image,caption", *(f"{name},“un café” à l'œil {i}" for i, name in enumerate(NAMES))]
