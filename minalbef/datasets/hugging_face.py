@@ -33,17 +33,14 @@ SAVED = ("dataset_dict.json", "state.json")      # of `save_to_disk`
 EXTRA = "pip install 'minalbef[datasets]' brings it"
 
 
-def is_dataset(source: str | Path) -> bool:
-    """Whether a source is an address, or a folder that `datasets` wrote or the hub has.
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder is one that `datasets` wrote, or as the hub has it: of parquet.
 
     In a folder with images or tars, parquet is what img2dataset wrote of them.
     """
-    if str(source).startswith(SCHEME):
-        return True
-    if any(Path(source, name).is_file() for name in SAVED):
-        return True
-    endings = {Path(name).suffix for _, _, names in os.walk(source) for name in names}
-    return ".parquet" in endings and not endings & {".tar", *SUFFIXES}
+    endings = {Path(name).suffix for _, _, names in os.walk(folder) for name in names}
+    return any((folder / name).is_file() for name in SAVED) \
+        or ".parquet" in endings and not endings & {".tar", *SUFFIXES}
 
 
 def open_dataset(address: str, folder: Path, columns: Columns = Columns()) -> OwnPairs:
@@ -55,10 +52,9 @@ def open_dataset(address: str, folder: Path, columns: Columns = Columns()) -> Ow
     split in a column: its rows would all be lost.
     """
     parts = load(address.removeprefix(SCHEME))   # by the dataset's names of splits
-    others = [name for name in parts if name.lower() not in SPLIT_NAMES]
-    if len(others) == len(parts):                # a single one is all there is
-        others = []
-    parts = {name: part for name, part in parts.items() if name not in others}
+    named = {name: part for name, part in parts.items() if name.lower() in SPLIT_NAMES}
+    others = [name for name in parts if name not in named] if named else []
+    parts = named or parts                       # a single one is all there is
     layout = choose_columns(address, next(iter(parts.values())).features, columns)
     table: list[Row] = []
     for name, part in parts.items():

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -198,8 +198,8 @@ def open_folder(source: Path, roots: Sequence[Path], columns: Columns = Columns(
     if any(isinstance(row.image, Path) for row in texts):
         return OwnPairs([Part(folder, split_by_folders(texts, folder), Finder(roots))],
                         "text files beside the images: each line is a caption")
-    for parent in [] if forms else dict.fromkeys(path.parent for path in files):
-        forms += tables_among([path for path in files if path.parent == parent], columns)
+    for _, beside in [] if forms else groupby(files, lambda path: path.parent):
+        forms += tables_among(list(beside), columns)
     if not forms:                                # an error will list the columns of a table
         forms = [read_form(path, columns) for path in top if path.suffix in ENDINGS][:1]
     if forms:

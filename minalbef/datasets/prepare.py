@@ -141,12 +141,13 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     if any(options.values()) and name != "pairs":
         given = ", ".join(f"--{option}" for option, value in options.items() if value)
         raise ValueError(f"{given} is for your own pairs, and {name} has its format; leave it out")
-    is_hub = hugging_face.is_dataset(source or "")
+    address = str(source)
+    is_hub = address.startswith(hugging_face.SCHEME)
     if is_hub and (name != "pairs" or images):
-        raise ValueError(f"{source} holds pairs of images and captions, and is read as that alone: "
-                         f"minalbef prepare pairs --from {source}, without --images")
-    if source and not str(source).startswith(hugging_face.SCHEME):
-        source = Path(source).resolve()
+        raise ValueError(f"{address} holds pairs of images and captions, and is read as that "
+                         f"alone: minalbef prepare pairs --from {address}, without --images")
+    if source and not is_hub:
+        source = Path(os.path.abspath(source))
     command = command_of({"from": source, "out": Path(out).resolve(), "images": resolved(images),
                           "without": resolved(without), **options, "look": look,
                           "most-bad": most_bad, "data-fraction": data_fraction}, name)
@@ -156,21 +157,23 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     if source is None:
         raise ValueError(f"{name} has no source; name the folder of its files with --from (only "
                          "clipart is shipped, and needs none)")
+    source = Path(source)
     own = None
     files: dict[str, list[Path]] = {}
-    roots = [Path(os.path.abspath(root)) for root in images or [source]]
-    if is_hub:
+    roots = [Path(os.path.abspath(root)) for root in
+             images or [source.parent if source.is_file() else source]]
+    if is_hub or name == "pairs" and hugging_face.is_dataset(source):
         roots = [Path(os.path.abspath(folder / "images"))]
-        own = hugging_face.open_dataset(str(source), roots[0], columns)
+        own = hugging_face.open_dataset(address, roots[0], columns)
     elif name == "pairs":
-        own = pairs.open_folder(Path(source), roots, columns, captions_from)
+        own = pairs.open_folder(source, roots, columns, captions_from)
     else:
-        files = files_below(Path(source))
+        files = files_below(source)
     account = []
     if own:
         LOG.info("captions from %s", own.description)
         account += [*own.notes, *own.describe_splits(columns.group)]
-        inputs = {split: [Input(partial(own.read, split=split), {"path": Path(source)})]
+        inputs = {split: [Input(partial(own.read, split=split), {"path": source})]
                   for split in pairs.SPLITS}
     else:
         inputs = find_inputs(name, files)
@@ -178,7 +181,7 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     avoid = set()
     for split in without:
         avoid.update(photos_in(Path(split)).flatten().tolist())
-    job = Job(name, Path(source), inputs, roots, Path(os.path.commonpath(roots)), own, aliases,
+    job = Job(name, source, inputs, roots, Path(os.path.commonpath(roots)), own, aliases,
               avoid, command, look, most_bad, data_fraction, below=not images)
     answers: list[str] = []
     if name == "vqa":
@@ -401,7 +404,7 @@ def look_at_record(record: Any, check: Callable[[Any], ImageFile]) -> Any:
     else:
         record = replace(record, image=check(record.image))
     if isinstance(record, Record | ChoiceRecord) and len(images_of(record)) == 1:
-        record = replace(record, id=images_of(record)[0].hash)
+        record = replace(record, id=images_of(record)[0].hash or 0)
     return record
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from minalbef.datasets import pairs
-from minalbef.datasets.prepare import prepare
 from minalbef.datasets.forms import Columns, read_form, rows
+from minalbef.datasets.prepare import prepare
+from minalbef.datasets.store import read_about
 from miniature_sets import jpeg
 
 CAPTIONS = ["a cat, asleep", "two dogs; one barks"]
@@ -62,7 +63,8 @@ def test_of_several_other_tables_none_is_guessed(tmp_path):
     refusal = "several tables of images and captions: a.csv, b.csv; .*--from .*a.csv"
     with pytest.raises(ValueError, match=refusal):
         prepare("pairs", tmp_path, tmp_path / "out")
-    assert place_of(tmp_path / "b.csv").name == "b.csv", "a file may be named"
+    prepare("pairs", tmp_path / "b.csv", tmp_path / "out", most_bad=1)
+    assert read_about(tmp_path / "out" / "pairs")["root"] == str(tmp_path), "a file may be named"
     (tmp_path / "captions.csv").write_text(separated(",", "image", "text"))
     assert place_of(tmp_path).name == "captions.csv"
 
