@@ -193,17 +193,18 @@ def open_folder(source: Path, roots: Sequence[Path], columns: Columns = Columns(
     if source != folder:
         return open_tables(folder, [read_form(source, columns)], roots, columns)
     top = [path for path in files if path.parent == folder]
-    forms = tables_among(top, columns)
+    faults: list[ValueError] = []
+    forms = tables_among(top, columns, faults)
     texts = [] if forms else list(text_rows(folder, files))
     if any(isinstance(row.image, Path) for row in texts):
         return OwnPairs([Part(folder, split_by_folders(texts, folder), Finder(roots))],
                         "text files beside the images: each line is a caption")
     for _, beside in [] if forms else groupby(files, lambda path: path.parent):
-        forms += tables_among(list(beside), columns)
-    if not forms:                                # an error will list the columns of a table
-        forms = [read_form(path, columns) for path in top if path.suffix in ENDINGS][:1]
+        forms += tables_among(list(beside), columns, [])
     if forms:
         return open_tables(folder, forms, roots, columns)
+    if faults:                                   # what is no table may stand for other captions
+        raise faults[0]
     for path in files:
         if name := set_with(path.name):
             raise ValueError(f"{folder} has no captions of your own, and {path.name} may be of the "
@@ -239,9 +240,10 @@ def is_image(path: Path) -> bool:
 
 # tables
 
-def tables_among(paths: list[Path], columns: Columns) -> list[Form]:
+def tables_among(paths: list[Path], columns: Columns, faults: list[ValueError]) -> list[Form]:
     """The first of TABLES among a folder's files, or else all that hold images and captions.
 
+    faults: why a table can't be read, to which this function adds; it may be another table's
     Raises ValueError for one of TABLES that can't be read.
     """
     images = {path.stem for path in paths if is_image(path)}
@@ -251,12 +253,15 @@ def tables_among(paths: list[Path], columns: Columns) -> list[Form]:
             continue
         try:
             form = read_form(path, columns)
-        except ValueError:
-            if path.suffix in OTHERS and path.name not in TABLES:
-                continue
-            raise
-        if form.layout.is_complete or path.name in TABLES and path.suffix in ENDINGS:
-            forms[path.name] = form
+            if form.layout.is_complete:
+                forms[path.name] = form
+            elif path.suffix in ENDINGS:
+                check_layout(path, form.names, form.layout, columns)
+        except ValueError as error:
+            if path.name in TABLES and path.suffix not in OTHERS:
+                raise
+            if path.suffix in ENDINGS:
+                faults.append(error)
     known = [forms[name] for name in TABLES if name in forms]
     return known[:1] or list(forms.values())
 
@@ -272,7 +277,8 @@ def open_tables(folder: Path, forms: Sequence[Form], roots: Sequence[Path],
     if len(forms) == 1:
         splits = [alone(splits[0])]
     elif "" in splits or len(set(splits)) < len(splits):
-        raise ValueError(f"{folder} has several tables of images and captions: {', '.join(names)}; "
+        raise ValueError(f"{folder} has {len(names):,} tables of images and captions, such as "
+                         f"{' and '.join(names[:FEW])}; "
                          f"name the one that you mean, such as --from {forms[0].path}")
     parts = []
     descriptions = []

@@ -222,6 +222,7 @@ def test_captions_beside_images_are_read_whatever_their_ending(tmp_path, ending)
         else:
             write(path.with_suffix(".json"), value)
         if ending == "files of img2dataset":
+            write(tmp_path / "in" / "links.csv", "url,caption\nhttps://x.org/1.jpg,a cat\n")
             write(path.with_suffix(".txt"), text)
             write(tmp_path / "in" / "00000.parquet", "of addresses and captions")
     write(tmp_path / "in" / "00000_stats.json", {"count": 4, "successes": 4})

@@ -60,7 +60,7 @@ def test_of_several_other_tables_none_is_guessed(tmp_path):
     (tmp_path / "b.csv").write_text("a,b\n1,2\n")
     assert place_of(tmp_path).name == "a.csv", "the other has no such columns"
     (tmp_path / "b.csv").write_text(separated(",", "image", "text"))
-    refusal = "several tables of images and captions: a.csv, b.csv; .*--from .*a.csv"
+    refusal = "2 tables of images and captions, such as a.csv and b.csv; .*--from .*a.csv"
     with pytest.raises(ValueError, match=refusal):
         prepare("pairs", tmp_path, tmp_path / "out")
     prepare("pairs", tmp_path / "b.csv", tmp_path / "out", most_bad=1)
