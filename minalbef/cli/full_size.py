@@ -38,7 +38,8 @@ def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "m
 def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
             images: tuple[Path, ...] = (), without: tuple[Path, ...] = (), look: bool = False,
             most_bad: float = 0.5, data_fraction: float = 1.0, image_column: str = "",
-            caption_column: str = "", group_column: str = "") -> None:
+            caption_column: str = "", group_column: str = "",
+            captions_from: Literal["", "names", "folders"] = "") -> None:
     """Check a public set, or your own, and write its records for training.
 
     Shows some images with their captions first. docs/data.md has all forms and sources.
@@ -46,7 +47,7 @@ def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
     Args:
         name: {trained_sets}; to evaluate on alone: {other_sets}; or pairs, for your own
         source: the folder of the set's files, which you download; clipart needs none; for pairs
-            also hf-dataset://OWNER/NAME, a Hugging Face dataset, which is downloaded for you
+            also a table, or hf-dataset://OWNER/NAME, which is downloaded for you
         out: the folder for all prepared sets; this one's is in it
         images: folders of the images, if they are not below the set's files
         without: prepared splits whose images are left out of training, such as prepared/coco/test
@@ -56,9 +57,12 @@ def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
         image_column: of your own table, the column of the images' files, if it isn't recognised
         caption_column: likewise, the column of captions
         group_column: a column of your own table; rows with the same value stay in one split
+        captions_from: of your own images without a table or text files: their files' names are
+            captions, or their folders' names are labels
     """
+    from minalbef.datasets.forms import Columns
     from minalbef.datasets.prepare import prepare as write
-    from minalbef.datasets.tables import Columns
-    columns = Columns(image_column, caption_column, group=group_column)
-    account = write(name, source, out, images, without, look, most_bad, data_fraction, columns)
+    columns = Columns(image_column, caption_column, group_column)
+    account = write(name, source, out, images, without, look, most_bad, data_fraction, columns,
+                    captions_from)
     print("\n".join(map(printable, account.split("\n"))))

@@ -2,7 +2,6 @@
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +14,7 @@ ENDINGS = (".json", ".jsonl", ".csv", ".p", ".tar")
 Reader = Callable[..., Iterator[Any]]
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """A reader, and the names of its files by argument. Of `path` there may be several tars.
 
     optional: files that may be absent
@@ -24,7 +22,7 @@ class Source:
 
     reader: Reader
     files: dict[str, str]
-    optional: dict[str, str] = field(default_factory=dict)
+    optional: dict[str, str] = {}
 
 
 Sources = list[Source]                # read one after the other; the first must be there
@@ -42,36 +40,26 @@ def lists(*names: str, reader: Reader = readers.captions, **options: Any) -> Sou
     return [Source(partial(reader, **options), {"path": name}) for name in names]
 
 
-def karpathy(name: str, part: str, **options: str) -> Sources:
-    """One of Karpathy's splits."""
-    return lists(f"dataset_{name}.json", reader=readers.karpathy, split=part, **options)
-
-
-def either(*names: str, reader: Reader) -> list[Sources]:
+def either(*names: str, **options: Any) -> list[Sources]:
     """The first of these files that is there."""
-    return [lists(name, reader=reader) for name in names]
+    return [lists(name, **options) for name in names]
 
 
-def clip_art(split: str) -> Sources:
-    """A split of the shipped clip art, unpacked."""
-    return lists(clipart.TABLE, reader=clipart.read_clipart, split=split)
-
-
-def flickr30k(part: str) -> list[Sources]:
+def flickr30k(split: str, part: str) -> list[Sources]:
     """A split of Flickr30k: the original's list, Karpathy's, or the set's own table."""
-    return [lists(f"flickr30k_{part}.json", album="flickr"),
-            karpathy("flickr30k", part, album="flickr"),
-            lists("flickr_annotations_30k.csv", reader=readers.flickr_table, split=part)]
+    tables = either("dataset_flickr30k.json", "flickr_annotations_30k.csv", album="flickr",
+                    split=split)
+    return [lists(f"flickr30k_{part}.json", album="flickr"), *tables]
 
 
-def official_coco(part: str) -> Sources:
-    """COCO's own captions."""
-    return lists(f"captions_{part}.json", reader=readers.coco_captions)
-
-
-def vqa(*names: str, **options: bool) -> Sources:
-    """The original's lists of questions."""
-    return lists(*names, reader=public.vqa, **options)
+def coco(split: str, part: str) -> list[Sources]:
+    """A split of COCO: the original's list, Karpathy's, or COCO's own captions."""
+    official = [lists(f"captions_{part}{year}.json", folder=f"{part}{year}")
+                for year in (2014, 2017)]
+    splits = lists("dataset_coco.json", split=split)
+    if split == "train":
+        return [lists("coco_train.json"), splits, lists("coco.json"), *official]
+    return [lists(f"coco_{part}.json"), splits, *official]
 
 
 def official_vqa(part: str) -> Sources:
@@ -96,13 +84,12 @@ def choice(*names: str) -> dict[str, list[Sources]]:
 
 # by set and split: alternatives, the original's files first; the first that is there is read
 SETS: dict[str, dict[str, list[Sources]]] = {
-    "clipart": {split: [clip_art(split)] for split in ("train", "validation", "test")},
+    "clipart": {split: [lists(clipart.TABLE, reader=clipart.read_clipart, split=split)]
+                for split in ("train", "validation", "test")},
     "coco": {
-        "train": [lists("coco_train.json"), karpathy("coco", "train"), lists("coco.json"),
-                  official_coco("train2014"), official_coco("train2017")],
-        "validation": [lists("coco_val.json"), karpathy("coco", "val"),
-                       official_coco("val2014"), official_coco("val2017")],
-        "test": [lists("coco_test.json"), karpathy("coco", "test")],
+        "train": coco("train", "train"),
+        "validation": coco("validation", "val"),
+        "test": coco("test", "test"),
     },
     "vg": {"train": [lists("vg.json", album="vg")]},
     "sbu": {"train": [lists("sbu.json")]},
@@ -110,9 +97,9 @@ SETS: dict[str, dict[str, list[Sources]]] = {
     "cc12m": {"train": [lists("cc12m.json")]},
     "shards": {"train": [lists(TARS, reader=shards)]},
     "flickr30k": {
-        "train": flickr30k("train"),
-        "validation": flickr30k("val"),
-        "test": flickr30k("test"),
+        "train": flickr30k("train", "train"),
+        "validation": flickr30k("validation", "val"),
+        "test": flickr30k("test", "test"),
     },
     "entailment": {
         "train": either("ve_train.json", "snli_ve_train.jsonl", reader=public.entailment),
@@ -120,9 +107,11 @@ SETS: dict[str, dict[str, list[Sources]]] = {
         "test": either("ve_test.json", "snli_ve_test.jsonl", reader=public.entailment),
     },
     "vqa": {
-        "train": [vqa("vqa_train.json", "vg_qa.json"), official_vqa("train2014")],
-        "validation": [vqa("vqa_val.json"), official_vqa("val2014")],
-        "test": [vqa("vqa_test.json", test=True), official_vqa("test2015")],
+        "train": [lists("vqa_train.json", "vg_qa.json", reader=public.vqa),
+                  official_vqa("train2014")],
+        "validation": [lists("vqa_val.json", reader=public.vqa), official_vqa("val2014")],
+        "test": [lists("vqa_test.json", reader=public.vqa, test=True),
+                 official_vqa("test2015")],
     },
     "nlvr2": {
         "train": either("nlvr_train.json", "train.json", reader=public.nlvr2),
@@ -130,7 +119,7 @@ SETS: dict[str, dict[str, list[Sources]]] = {
         "test": either("nlvr_test.json", "test1.json", reader=public.nlvr2),
     },
     "grounding": {
-        "train": [lists("refcoco+_train.json", key="text"), expressions("train")],
+        "train": [lists("refcoco+_train.json"), expressions("train")],
         "validation": [expressions("val", text_list="refcoco+_val.json"), expressions("val")],
         "test": [expressions("testA", "testB", text_list="refcoco+_test.json"),
                  expressions("testA", "testB")],
@@ -223,17 +212,17 @@ def find_inputs(name: str, files: dict[str, list[Path]]) -> dict[str, list[Input
     if name not in SETS:
         raise ValueError(f"no set {name!r}; there are {', '.join(SETS)}; and pairs, "
                          "your own images and captions")
-    splits = SETS[name]
     inputs = {}
-    for split, alternatives in splits.items():
-        inputs[split] = next(filter(None, (present(sources, files) for sources in alternatives)),
-                             [])
+    needs = []
+    for split, alternatives in SETS[name].items():
+        there = (present(sources, files) for sources in alternatives)
+        inputs[split] = next(filter(None, there), [])
+        names = [" and ".join(sources[0].files.values()) for sources in alternatives]
+        needs.append(f"{split}: {' or '.join(names)}")
     if not any(inputs.values()):
-        needs = "; ".join(f"{split}: {describe_files(splits[split])}" for split in splits)
-        raise ValueError(f"no file of {name} is there; it needs, for {needs}; see docs/data.md. "
-                         f"There are: {', '.join(sorted(files)[:8]) or 'no lists'}. "
-                         "A table without splits, such as Kaggle's results.csv, is read by "
-                         "prepare pairs")
+        raise ValueError(f"no file of {name} is there; it needs, for {'; '.join(needs)}; see "
+                         f"docs/data.md. There are: {', '.join(sorted(files)[:8]) or 'no lists'}. "
+                         "Any other list of images and captions is read by prepare pairs")
     return inputs
 
 
@@ -246,29 +235,24 @@ def set_with(file: str) -> str:
     return ""
 
 
-def describe_files(alternatives: list[Sources]) -> str:
-    """The first files of a split's alternatives: "coco_test.json or dataset_coco.json"."""
-    return " or ".join(" and ".join(sources[0].files.values()) for sources in alternatives)
-
-
 def present(sources: Sources, files: dict[str, list[Path]]) -> list[Input]:
     """The inputs whose files are there; none if the first source lacks a file.
 
     Raises ValueError for a file that is there more than once.
     """
-    inputs = []
+    inputs: list[Input] = []
     for source in sources:
-        if not all(name in files for name in source.files.values()):
-            if source is sources[0]:
-                return []
-            continue
         names = source.files | {argument: name for argument, name in source.optional.items()
                                 if name in files}
-        for name in names.values():
-            if len(files[name]) > 1 and name != TARS:
-                raise ValueError(f"{name} is there more than once: "
-                                 f"{', '.join(map(str, files[name]))}; "
-                                 "name the folder of the right one")
+        if not all(name in files for name in names.values()):
+            if not inputs:
+                return []
+            continue
+        twice = [name for name in names.values() if len(files[name]) > 1 and name != TARS]
+        if twice:
+            raise ValueError(f"{twice[0]} is there more than once: "
+                             f"{', '.join(map(str, files[twice[0]]))}; "
+                             "name the folder of the right one")
         paths = {argument: files[name][0] for argument, name in names.items()}
         for path in files[names["path"]]:
             inputs.append(Input(source.reader, paths | {"path": path}))

@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from minalbef.datasets.forms import Fault, entries, load
 from minalbef.datasets.readers import (
-    Fault,
     FaultHandler,
     Finder,
     Roots,
-    entries,
-    load,
     parse_entries,
     photo_id,
     refuse,

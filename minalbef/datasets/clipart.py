@@ -11,7 +11,6 @@ from minalbef.datasets.readers import (
     FaultHandler,
     Finder,
     Roots,
-    caption_records,
     parse_entries,
     photo_id,
     refuse,
@@ -68,7 +67,8 @@ def read_clipart(path: Path, root: Roots = None, on_fault: FaultHandler = refuse
             return None
         image = row["file"]
         captions = captions_of(row, counts) if split == "train" else [full_caption(row)]
-        return caption_records(image, captions, photo_id(f"clipart/{image}"))
+        photo = photo_id(f"clipart/{image}")
+        return [Record(image, text, photo) for text in captions]
     return parse_entries(path, rows, parse, Finder(path.parent), on_fault)
 
 

@@ -64,13 +64,11 @@ class Doubts:
         trained = set(self.texts["train"])
         for split in SPLITS[:0:-1]:
             texts = self.texts[split]
-            count = sum(text in trained for text in texts)
-            if count:
+            if count := sum(text in trained for text in texts):
                 lines.append(f"doubtful: {count:,} of {len(texts):,} captions of {split} stand "
                              "word for word in train, so its figures are too good; "
                              "--group-column keeps rows of one origin in one split")
-            alike = find_alike(self.copies["train"], self.copies[split])
-            if alike:
+            if alike := find_alike(self.copies["train"], self.copies[split]):
                 lines.append(f"doubtful: {len(alike):,} images of {split} look like one of train "
                              "and differ in bytes only, as a PNG and a JPEG of one picture do")
         return lines

@@ -3,6 +3,8 @@
 Their images lie in tables of bytes; each is written as a file, named by its content, when its
 caption is read.
 """
+import os
+from collections.abc import Iterator
 from functools import partial
 from hashlib import blake2b
 from io import BytesIO
@@ -11,69 +13,76 @@ from typing import Any
 
 from PIL import Image
 
-from minalbef.datasets.pairs import OwnPairs, Part
-from minalbef.datasets.readers import Fault
-from minalbef.datasets.tables import (
-    LABELS,
+from minalbef.datasets.forms import (
     SPLIT_NAMES,
     Columns,
+    Fault,
+    Form,
+    Layout,
     Row,
-    alone,
-    check_columns,
-    find_columns,
-    known_split,
+    check_layout,
+    find_layout,
+    rows,
 )
-from minalbef.system.images import FORMATS
+from minalbef.datasets.pairs import OwnPairs, Part, alone
+from minalbef.system.images import FORMATS, SUFFIXES
 from minalbef.system.writing import restate
 
 SCHEME = "hf-dataset://"
+SAVED = ("dataset_dict.json", "state.json")      # of `save_to_disk`
 EXTRA = "pip install 'minalbef[datasets]' brings it"
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder is one that `datasets` wrote, or as the hub has it: of parquet.
+
+    In a folder with images or tars, parquet is what img2dataset wrote of them.
+    """
+    endings = {Path(name).suffix for _, _, names in os.walk(folder) for name in names}
+    return any((folder / name).is_file() for name in SAVED) \
+        or ".parquet" in endings and not endings & {".tar", *SUFFIXES}
 
 
 def open_dataset(address: str, folder: Path, columns: Columns = Columns()) -> OwnPairs:
     """A Hugging Face dataset with columns of images and captions.
 
-    address: hf-dataset://OWNER/NAME, or with /CONFIG, or a folder: hf-dataset:///my/folder
+    address: a folder, or hf-dataset://OWNER/NAME, or with /CONFIG
     folder: for the images; columns: their names, if they aren't known ones
     Raises ValueError if it can't be loaded, if there is no column for either, and for an unknown
     split in a column: its rows would all be lost.
     """
     parts = load(address.removeprefix(SCHEME))   # by the dataset's names of splits
-    others = [name for name in parts if name.lower() not in SPLIT_NAMES]
-    if len(others) == len(parts):                # a single one is all there is
-        others = []
-    parts = {name: part for name, part in parts.items() if name not in others}
-    columns = choose_columns(address, next(iter(parts.values())).features, columns)
-    rows = []
+    named = {name: part for name, part in parts.items() if name.lower() in SPLIT_NAMES}
+    others = [name for name in parts if name not in named] if named else []
+    parts = named or parts                       # a single one is all there is
+    layout = choose_columns(address, next(iter(parts.values())).features, columns)
+    table: list[Row] = []
     for name, part in parts.items():
-        if len(parts) == 1:
-            name = alone(SPLIT_NAMES.get(name.lower(), ""))
-        rows += rows_of(address, part, name, columns)
+        split = SPLIT_NAMES.get(name.lower(), "")
+        table += rows_of(address, part, alone(split) if len(parts) == 1 else split, layout)
     counts = ", ".join(f"{len(part):,} rows of {name}" for name, part in parts.items())
-    description = (f"{address}, {counts}: images from {columns.image!r}, captions from "
-                   f"{columns.caption!r}")
+    description = (f"{address}, {counts}: images from {layout.image!r}, captions from "
+                   f"{', '.join(map(repr, layout.captions))}")
     if others:
         description += f"; not read: {', '.join(others)}"
-    return OwnPairs([Part(address, rows, partial(save_image, folder))], description)
+    return OwnPairs([Part(address, table, partial(save_image, folder))], description)
 
 
-def rows_of(address: str, part: Any, split: str, columns: Columns) -> list[Row]:
+def rows_of(address: str, part: Any, split: str, layout: Layout) -> Iterator[Row]:
     """A split's rows, of which an image is (the column of images, its number)."""
     import datasets
-    images = part.select_columns(columns.image).cast_column(columns.image,
-                                                            datasets.Image(decode=False))
-    classes = getattr(part.features[columns.caption], "names", None)
-    labelled = classes is not None or columns.caption.strip().lower() in LABELS
-    rows = []
-    for number, row in enumerate(part.select_columns([name for name in columns[1:] if name])):
-        caption = row[columns.caption]
-        if classes and isinstance(caption, int):
-            caption = classes[caption].replace("_", " ")
-        name = row.get(columns.split) or split
-        if name:
-            name = known_split(str(name), f"{address}: row {number}")
-        rows.append(Row((images, number), caption, name, row.get(columns.group), labelled))
-    return rows
+    images = part.select_columns(layout.image).cast_column(layout.image,
+                                                           datasets.Image(decode=False))
+    others = part.select_columns([name for name in (*layout.captions, layout.split, layout.group)
+                                  if name])
+    form = Form(Path(address), [], layout, iter(others))
+    names = getattr(part.features[layout.captions[0]], "names", None)
+    for number, row in enumerate(rows(form, split)):
+        captions = row.captions
+        if names:
+            captions = [names[caption].replace("_", " ") for caption in captions]
+        yield row._replace(image=(images, number), captions=captions,
+                           labelled=row.labelled or bool(names))
 
 
 def load(name: str) -> dict[str, Any]:
@@ -84,13 +93,12 @@ def load(name: str) -> dict[str, Any]:
     with restate("the library `datasets` is not installed", EXTRA, ImportError):
         # by name: a folder called datasets, where you are, would be imported as an empty package
         from datasets import load_dataset, load_from_disk
-    folder = Path(name)
     with restate(f"{SCHEME}{name} cannot be loaded", "check name, configuration "
                  f"({SCHEME}OWNER/NAME/CONFIG) and network; `hf auth login` opens sets with terms",
                  Exception):                                 # a library's, of many types
-        if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        if any(Path(name, file).is_file() for file in SAVED):
             loaded = load_from_disk(name)
-        elif folder.is_dir():
+        elif Path(name).is_dir():
             loaded = load_dataset(name)
         else:
             owner, *rest = name.split("/", 2)
@@ -98,25 +106,26 @@ def load(name: str) -> dict[str, Any]:
     return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 
 
-def choose_columns(address: str, features: Any, wanted: Columns) -> Columns:
+def choose_columns(address: str, features: Any, wanted: Columns) -> Layout:
     """The columns of images and captions; a class's name is a caption, too.
 
     Raises ValueError, which lists the columns, if there is none for either.
     """
     import datasets
-    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+    images = [name for name, kind in features.items()
+              if isinstance(kind, datasets.Image) or isinstance(kind, dict) and "bytes" in kind]
     classes = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-    columns = find_columns(features, wanted)
-    columns = columns._replace(image=wanted.image or next(iter(images), ""))
-    if not wanted.caption and not columns.caption:
-        columns = columns._replace(caption=next(iter(classes), ""))
-    if columns.image not in images:
-        where = f"{columns.image!r}" if columns.image else "any of them"
+    layout = find_layout(features, wanted)
+    layout = layout._replace(image=wanted.image or next(iter(images), ""))
+    if not wanted.caption and not layout.captions:
+        layout = layout._replace(captions=tuple(classes[:1]))
+    if layout.image not in images:
         raise ValueError(f"{address} has the columns {', '.join(map(repr, features))}, and no "
-                         f"images in {where}; name their column with --image-column. Links must "
-                         "be downloaded first, such as by img2dataset")
-    check_columns(address, features, columns, wanted)
-    return columns
+                         f"images in {layout.image or 'any'}; name their column with "
+                         "--image-column. Links must be downloaded first: img2dataset --url_list "
+                         f"{address} --input_format parquet --output_folder shards")
+    check_layout(address, features, layout, wanted)
+    return layout
 
 
 def save_image(folder: Path, place: tuple[Any, int]) -> Path:

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from minalbef.datasets.readers import Fault
+from minalbef.datasets.forms import Fault
 from minalbef.system.images import FORMATS, ImageFile, content_hash, open_image
 
 SIDE = 8                              # pixels of the small copy by which images are compared
 ALIKE = 2.5                           # root mean square difference of two copies, of 255
 FLAT = 10.0                           # standard deviation of a copy that shows too little to tell
-OTHERS = {b"<svg": "SVG", b"<?xml": "XML or SVG", b"%PDF": "PDF"}    # by a file's first bytes
-HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftypavif")     # its fifth to twelfth
 
 
 def content_of(image: ImageFile) -> int:
@@ -34,25 +32,12 @@ def content_of(image: ImageFile) -> int:
 @lru_cache(1 << 20)                   # the reader of each split asks for it, and each caption
 def _content_of(image: ImageFile, *stamp: int) -> int:
     data = image.read()
-    problem = problem_of(data)
-    if problem:
-        raise Fault("no image", f"{image.name} {problem}", "convert it or leave it out")
-    return content_hash(data)
-
-
-def problem_of(data: bytes) -> str:
-    """Why a file's bytes are no image in one of images.FORMATS, by its header; "" if they are."""
     try:
-        with Image.open(BytesIO(data), formats=FORMATS):
-            return ""
-    except Exception:                            # as in images.open_image
-        pass
-    start = data[:64].lstrip()
-    kind = next((name for magic, name in OTHERS.items() if start.startswith(magic)), "")
-    if data[4:12] in HEIC:
-        kind = "HEIC or AVIF"
-    what = f"is {kind}" if kind else "has no header of an image"
-    return f"{what}, and must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        Image.open(BytesIO(data), formats=FORMATS).close()
+    except Exception as error:                   # as in images.open_image
+        raise Fault("no image", f"{image.name} has no header of {', '.join(FORMATS)}, whatever its "
+                    "name: it may be HEIC, AVIF or SVG", "convert it or leave it out") from error
+    return content_hash(data)
 
 
 def small_copy(image: Any) -> np.ndarray | None:

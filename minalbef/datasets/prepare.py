@@ -11,12 +11,12 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain, groupby, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -33,9 +33,9 @@ from minalbef.datasets.catalogue import (
     find_inputs,
 )
 from minalbef.datasets.doubts import Doubts
+from minalbef.datasets.forms import Columns, Fault
 from minalbef.datasets.looks import content_of
 from minalbef.datasets.readers import (
-    Fault,
     FaultHandler,
     ignore,
     in_share,
@@ -44,9 +44,8 @@ from minalbef.datasets.readers import (
 )
 from minalbef.datasets.sheet import write_sheet
 from minalbef.datasets.store import digest_of, file_of, read_about, seal, to_line
-from minalbef.datasets.tables import Columns, walk
 from minalbef.evaluation.choices import ChoiceRecord
-from minalbef.system.images import SUFFIXES, ImageFile, open_image
+from minalbef.system.images import ImageFile, open_image
 from minalbef.system.limits import check_range
 from minalbef.system.writing import hold, name_file, remove_dead, restate, write_atomically
 from minalbef.tasks.vqa import VQARecord
@@ -56,7 +55,6 @@ LOCK = ".preparing"
 SAMPLES = 3                           # images to show first, with their captions,
 FIRST = 1_000                         # among so many records
 MOST_BAD = 0.5                        # share of a split's entries that may be bad, by default
-ENDINGS = (".jsonl", ".npy", ".photos.npy")      # of a split's records, their index, photograph ids
 
 
 class Tally:
@@ -74,22 +72,15 @@ class Tally:
         self.first.setdefault(fault.kind, str(fault))
 
 
-class Seen(NamedTuple):
-    """A record whose images have been looked at, and how each is known in other sets."""
-
-    record: Any                       # its images are ImageFiles with their hash
-    photos: list[tuple[int, int]]     # of each image: the photograph's id, and its content's hash
-
-
-@dataclass
+@dataclass(frozen=True)
 class Job:
     """What to prepare, and all that it needs.
 
     inputs: by split, the readers and their files
     roots: folders of images; root: the folder that records' paths are relative to
+    below: whether images may lie beside a list below its root, as nobody named their folders
     own: your own pairs, if they are the set
     aliases: of photographs, see `readers.photo_id`; avoid: photographs to leave out of training
-    answers: VQA's list of answers
     command: makes the set again. The rest: see `prepare`
     """
 
@@ -105,7 +96,7 @@ class Job:
     look: bool
     most_bad: float
     data_fraction: float
-    answers: list[str] = field(default_factory=list)
+    below: bool
 
     @property
     def is_own(self) -> bool:
@@ -116,17 +107,19 @@ class Job:
         """A split's records, as their readers find them. Faults go to `on_fault`."""
         options = {"aliases": self.aliases} if self.name == "vg" else {}
         for reader, files in self.inputs[split]:
-            yield from reader(**files, root=self.roots, on_fault=on_fault, **options)
+            # Winoground's images lie beside its list, below the repository's root
+            roots = [*self.roots, files["path"].parent] if self.below else self.roots
+            yield from reader(**files, root=roots, on_fault=on_fault, **options)
 
 
 def prepare(name: str, source: str | Path | None = None, out: str | Path = "prepared",
             images: Sequence[str | Path] = (), without: Sequence[str | Path] = (),
             look: bool = False, most_bad: float = MOST_BAD, data_fraction: float = 1.0,
-            columns: Columns = Columns()) -> str:
+            columns: Columns = Columns(), captions_from: str = "") -> str:
     """Check the files of a set in `source` and write it to out/name, for `store.Records`.
 
     The shipped clip art needs no source; its images are unpacked into out/clipart/images, as are
-    those of a Hugging Face dataset (pairs, with source hf-dataset://OWNER/NAME).
+    those of a Hugging Face dataset (pairs, with source hf-dataset://OWNER/NAME or a folder of it).
     An older version of the set stays in use until the new one is complete, and a training run that
     reads it continues. A few images with their captions are logged first, and out/name/sheet.png
     shows more of those to train on.
@@ -137,35 +130,50 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     data_fraction: of the training images, see readers.in_share; validation and test stay whole
     columns: of the table of your own pairs, if their names aren't known ones, and a column by whose
         values rows stay in one split
+    captions_from: pairs.NAMES or FOLDERS: of your own images, these are the captions
     -> an account, to print
     Raises ValueError for an unknown set, for a file that is missing or broken, for too many bad
     entries, and while another process prepares the same set.
     """
     check_range(f"data_fraction={data_fraction}", data_fraction, *RANGES["data_fraction"])
+    options = {f"{what}-column": column for what, column in columns._asdict().items()}
+    options["captions-from"] = captions_from
+    if any(options.values()) and name != "pairs":
+        given = ", ".join(f"--{option}" for option, value in options.items() if value)
+        raise ValueError(f"{given} is for your own pairs, and {name} has its format; leave it out")
+    address = str(source)
+    is_hub = address.startswith(hugging_face.SCHEME)
+    if is_hub and (name != "pairs" or images):
+        raise ValueError(f"{address} holds pairs of images and captions, and is read as that "
+                         f"alone: minalbef prepare pairs --from {address}, without --images")
+    if source and not is_hub:
+        source = Path(os.path.abspath(source))
+    command = command_of({"from": source, "out": Path(out).resolve(), "images": resolved(images),
+                          "without": resolved(without), **options, "look": look,
+                          "most-bad": most_bad, "data-fraction": data_fraction}, name)
     folder = Path(out) / name
-    command = command_of(name, source, out, images, without, columns, look, most_bad, data_fraction)
     if name == "clipart":
         source = clipart.unpack(Path(source) if source else None, folder / "images")
     if source is None:
         raise ValueError(f"{name} has no source; name the folder of its files with --from (only "
                          "clipart is shipped, and needs none)")
-    check_arguments(name, str(source), images, columns)
+    source = Path(source)
     own = None
     files: dict[str, list[Path]] = {}
-    if str(source).startswith(hugging_face.SCHEME):
-        images = [folder / "images"]
-    else:
-        files = files_below(Path(source))
-    roots = [Path(os.path.abspath(root)) for root in images or [source]]
-    if str(source).startswith(hugging_face.SCHEME):
-        own = hugging_face.open_dataset(str(source), roots[0], columns)
+    roots = [Path(os.path.abspath(root)) for root in
+             images or [source.parent if source.is_file() else source]]
+    if is_hub or name == "pairs" and hugging_face.is_dataset(source):
+        roots = [Path(os.path.abspath(folder / "images"))]
+        own = hugging_face.open_dataset(address, roots[0], columns)
     elif name == "pairs":
-        own = pairs.open_folder(Path(os.path.abspath(source)), roots, columns)
+        own = pairs.open_folder(source, roots, columns, captions_from)
+    else:
+        files = files_below(source)
     account = []
     if own:
         LOG.info("captions from %s", own.description)
-        account += own.describe_splits(columns.group)
-        inputs = {split: [Input(partial(own.read, split=split), {"path": Path(source)})]
+        account += [*own.notes, *own.describe_splits(columns.group)]
+        inputs = {split: [Input(partial(own.read, split=split), {"path": source})]
                   for split in pairs.SPLITS}
     else:
         inputs = find_inputs(name, files)
@@ -173,76 +181,49 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     avoid = set()
     for split in without:
         avoid.update(photos_in(Path(split)).flatten().tolist())
-    job = Job(name, Path(source), inputs, roots, common_folder(roots), own, aliases, avoid, command,
-              look, most_bad, data_fraction)
+    job = Job(name, source, inputs, roots, Path(os.path.commonpath(roots)), own, aliases,
+              avoid, command, look, most_bad, data_fraction, below=not images)
+    answers: list[str] = []
     if name == "vqa":
-        account += list_answers(job, files)
+        answers, lines = list_answers(job, files)
+        account += lines
     log_samples(job)
     with hold(folder / LOCK, "prepares it", "--out"), name_file(folder):
         remove_dead(folder.glob(".*.tmp"))
-        account += replace_set(job, folder)
+        account += replace_set(job, folder, answers)
         account += write_sheet(folder)
     account += find_shared(Path(out), name)
     account.append(f"{folder} is ready for minalbef.datasets.store.Records")
     return "\n".join(account)
 
 
-def check_arguments(name: str, source: str, images: Sequence[str | Path], columns: Columns) -> None:
-    """Raises ValueError for what doesn't go with a set or with its source."""
-    is_hub = source.startswith(hugging_face.SCHEME)
-    if is_hub and (name != "pairs" or images):
-        raise ValueError(f"{source} holds pairs of images and captions, and is read as that alone: "
-                         f"minalbef prepare pairs --from {source}, without --images")
-    if any(columns) and name != "pairs":
-        raise ValueError(f"columns {', '.join(filter(None, columns))} are of a table of your own "
-                         f"pairs, and {name} has its format; leave --image-column and "
-                         "--caption-column out")
+def resolved(paths: Iterable[str | Path]) -> list[Path]:
+    """The paths from the root on."""
+    return [Path(path).resolve() for path in paths]
 
 
-def command_of(name: str, source: str | Path | None, out: str | Path,
-               images: Sequence[str | Path], without: Sequence[str | Path], columns: Columns,
-               look: bool, most_bad: float, data_fraction: float) -> str:
+def command_of(options: dict[str, Any], name: str) -> str:
     """The command that prepares a set again, in any folder."""
-    words: list[str | Path] = ["prepare", name, "--out", Path(out).resolve()]
-    if source:
-        is_hub = str(source).startswith(hugging_face.SCHEME)
-        words += ["--from", source if is_hub else Path(source).resolve()]
-    for option, paths in (("--images", images), ("--without", without)):
-        if paths:
-            words += [option, *(Path(path).resolve() for path in paths)]
-    for what, column in columns._asdict().items():
-        if column:
-            words += [f"--{what}-column", column]
-    if look:
-        words.append("--look")
-    if most_bad != MOST_BAD:
-        words += ["--most-bad", f"{most_bad:g}"]
-    if data_fraction < 1:
-        words += ["--data-fraction", f"{data_fraction:g}"]
-    return shlex.join(map(str, words))
+    words = ["prepare", name]
+    usual = {"most-bad": MOST_BAD, "data-fraction": 1.0}
+    for option, value in options.items():
+        if value and value != usual.get(option):
+            words.append(f"--{option}")
+            if value is not True:
+                words += map(str, value if isinstance(value, list) else [value])
+    return shlex.join(words)
 
 
-def common_folder(roots: list[Path]) -> Path:
-    """The folder that holds all of these. Raises ValueError if they are on several drives."""
-    with restate(f"no folder holds all of {', '.join(map(str, roots))}",
-                 "put the images on one drive", ValueError):
-        return Path(os.path.commonpath(roots))
-
-
-def list_answers(job: Job, files: dict[str, list[Path]]) -> list[str]:
-    """Give the job VQA's answers to rank, from the list below the source or else from training.
-
-    -> lines to print
+def list_answers(job: Job, files: dict[str, list[Path]]) -> tuple[list[str], list[str]]:
+    """VQA's answers to rank, from the list below the source or else from training; lines to print.
     """
     if "answer_list.json" in files:
-        job.answers = public.answer_list(files["answer_list.json"][0])
-        return []
+        return public.answer_list(files["answer_list.json"][0]), []
     counts = public.count_answers(job.records("train", ignore))
-    job.answers = [answer for answer, _ in counts.most_common(public.ANSWERS)]
-    if not counts:
-        return []
-    return [f"answers.json: the {len(job.answers):,} most frequent of {len(counts):,} answers to "
-            f"training questions; no answer_list.json is below {job.source}"]
+    answers = [answer for answer, _ in counts.most_common(public.ANSWERS)]
+    line = (f"answers.json: the {len(answers):,} most frequent of {len(counts):,} answers to "
+            f"training questions; no answer_list.json is below {job.source}")
+    return answers, [line] if answers else []
 
 
 def log_samples(job: Job) -> None:
@@ -258,13 +239,16 @@ def log_samples(job: Job) -> None:
         LOG.info("%s", "\n".join(["the first images and their captions:", *lines]))
 
 
-def replace_set(job: Job, folder: Path) -> list[str]:
+def replace_set(job: Job, folder: Path, answers: Sequence[str]) -> list[str]:
     """Write all splits beside an old set, then switch: about.json names the new files.
 
-    -> lines to print. Raises ValueError for too many bad entries; the old set then stays.
+    answers: VQA's, to rank  ->  lines to print
+    Raises ValueError for too many bad entries; the old set then stays.
     """
-    old = old_files(folder)
-    suffix = f"-{time.time_ns()}" if old else ""         # new names, since the old set is in use
+    old = {path for split in job.inputs for path in folder.glob(f"{split}[-.]*")}
+    suffix = ""
+    if (folder / "about.json").exists():
+        suffix = f"-{time.time_ns()}"                    # new names, since the old set is in use
     splits: dict[str, dict[str, Any]] = {}
     account = []
     doubts = Doubts()
@@ -279,29 +263,54 @@ def replace_set(job: Job, folder: Path) -> list[str]:
             is_empty = job.own and not notes["records"] and not tally.counts
             if is_empty and (splits or split != "test"):     # if all are empty, the last one fails
                 account.append(f"{split}: no image falls into it")
-                for file in Path(temporary).glob(f"{split}[-.]*"):
-                    file.unlink()
                 continue
             check_tally(job, split, tally, notes["records"], faults_of(path, split), folder)
             splits[split] = notes
             account += describe_split(job, split, notes, tally)
         unused = unused_images(job)
-        switch(job, folder, Path(temporary), splits, len(unused))
-    remove_old(job, folder, old, splits)
+        if answers:
+            Path(temporary, "answers.json").write_text(json.dumps(answers) + "\n", encoding="utf-8")
+        new = switch(job, folder, Path(temporary), splits, len(unused))
+    for path in {*old, folder / "answers.json"} - new:
+        with suppress(OSError):                          # Windows keeps a file that is open
+            path.unlink()
     if unused:
         account.append(f"{len(unused):,} images are in no record, such as {unused[0]}")
     return account + doubts.describe()
 
 
+def switch(job: Job, folder: Path, temporary: Path, splits: dict[str, dict[str, Any]],
+           unused: int) -> set[Path]:
+    """Move all new files of these splits into the folder: -> their paths.
+
+    Records come first, then about.json, which makes them the set. Lists of bad entries come last,
+    since they have the same names as the old set's.
+    """
+    files = sorted(temporary.glob("answers.json"))
+    for split in splits:
+        files += sorted(temporary.glob(f"{split}[-.]*"))
+    faults = [path for path in files if path.name.endswith(pairs.FAULTS)]
+    for path in files:
+        if path not in faults:
+            os.replace(path, folder / path.name)
+    about = {"set": job.name, "root": str(job.root), "upright": job.is_own,
+             "command": job.command, "unused": unused, "splits": splits}
+    about["seal"] = seal(about)
+    text = json.dumps(about, indent=1) + "\n"
+    write_atomically(folder / "about.json", lambda path: path.write_text(text, encoding="utf-8"))
+    for path in faults:
+        os.replace(path, folder / path.name)
+    return {folder / path.name for path in files}
+
+
 def unused_images(job: Job) -> list[Path]:
     """The images below the folders of your own pairs that no row is of."""
-    images: list[Path] = []
-    if job.own:
-        for parent, names in chain.from_iterable(map(walk, job.roots)):
-            images += [parent / name for name in names if Path(name).suffix.lower() in SUFFIXES]
-        used = set(map(os.path.abspath, job.own.used))
-        images = [path for path in images if os.path.abspath(path) not in used]
-    return images
+    if not job.own:
+        return []
+    used = set(map(os.path.abspath, job.own.used))
+    below = chain.from_iterable(map(pairs.files_below, job.roots))
+    return [path for path in below
+            if pairs.is_image(path) and os.path.abspath(path) not in used]
 
 
 def check_tally(job: Job, split: str, tally: Tally, good: int, faults: Path,
@@ -321,25 +330,6 @@ def check_tally(job: Job, split: str, tally: Tally, good: int, faults: Path,
                      f"them: {refused}")
 
 
-def old_files(folder: Path) -> list[Path]:
-    """The files of the set in a folder, if there is one: records, indices and photograph ids."""
-    files = []
-    with suppress(ValueError):
-        for split in read_about(folder)["splits"]:
-            files += [file_of(folder, split, ending) for ending in ENDINGS]
-    return files
-
-
-def remove_old(job: Job, folder: Path, old: list[Path], splits: Iterable[str]) -> None:
-    """Remove the files that belong to an old set alone."""
-    new = {folder / f"{split}{pairs.FAULTS}" for split in splits}
-    if job.answers:
-        new.add(folder / "answers.json")
-    for path in {*old, *folder.glob(f"*{pairs.FAULTS}"), folder / "answers.json"} - new:
-        with suppress(OSError):                          # Windows keeps a file that is open
-            path.unlink(missing_ok=True)
-
-
 def write_split(job: Job, split: str, path: Path, doubts: Doubts) -> tuple[dict[str, Any], Tally]:
     """Write a split's records, their index and photographs' ids, and its bad entries.
 
@@ -352,10 +342,10 @@ def write_split(job: Job, split: str, path: Path, doubts: Doubts) -> tuple[dict[
             open(path.with_suffix(".jsonl"), "wb") as file:
         tally = Tally(faults)
         records = usable_records(job, split, tally)
-        for seen in tqdm(records, desc=path.name, unit=" records", disable=None, mininterval=1):
-            record = seen.record
+        progress = tqdm(records, desc=path.name, unit=" records", disable=None, mininterval=1)
+        for record, ids in progress:
             offsets.append(offsets[-1] + file.write(to_line(record, job.root)))
-            photos.extend(chain.from_iterable(seen.photos))
+            photos.extend(chain.from_iterable(ids))
             kind = type(record).__name__
             if job.is_own:
                 doubts.add(record, split)
@@ -381,62 +371,46 @@ def faults_of(path: Path, split: str) -> Path:
     return path.with_name(f"{split}{pairs.FAULTS}")
 
 
-def switch(job: Job, folder: Path, temporary: Path, splits: dict[str, dict[str, Any]],
-           unused: int) -> None:
-    """Write answers.json, and move all new files into the folder.
+def usable_records(job: Job, split: str,
+                   tally: Tally) -> Iterator[tuple[Any, list[tuple[int, int]]]]:
+    """A split's records that may be used, with the photograph's id and content's hash of each image.
 
-    Records come first, then about.json, which makes them the set. Lists of bad entries come last,
-    since they have the same names as the old set's.
+    Their images are images, and none is to be avoided.
     """
-    if job.answers:
-        text = json.dumps(job.answers) + "\n"
-        (temporary / "answers.json").write_text(text, encoding="utf-8")
-    faults = list(temporary.glob(f"*{pairs.FAULTS}"))
-    for path in sorted(set(temporary.iterdir()) - set(faults)):
-        os.replace(path, folder / path.name)
-    about = {"set": job.name, "root": str(job.root), "upright": job.is_own,
-             "command": job.command, "unused": unused, "splits": splits}
-    about["seal"] = seal(about)
-    text = json.dumps(about, indent=1) + "\n"
-    write_atomically(folder / "about.json", lambda path: path.write_text(text, encoding="utf-8"))
-    for path in faults:
-        os.replace(path, folder / path.name)
-
-
-def usable_records(job: Job, split: str, tally: Tally) -> Iterator[Seen]:
-    """A split's records that may be used: their images are images, and none is to be avoided."""
     avoid = job.avoid if split == "train" or len(job.inputs) == 1 else set()
     data_fraction = job.data_fraction if split == "train" else 1.0
     check = lru_cache(4)(partial(check_image, job=job))      # an image's captions are neighbours
     for record in job.records(split, tally):
+        photos = photos_of(record, job.aliases)
         try:
-            seen = look_at_record(record, job, check)
+            record = look_at_record(record, check)
         except Fault as fault:
             tally(fault)
             continue
-        if avoid and not avoid.isdisjoint(chain.from_iterable(seen.photos)):
+        ids = [(photo, image.hash or 0) for photo, image in zip(photos, images_of(record))]
+        if avoid and not avoid.isdisjoint(chain.from_iterable(ids)):
             tally.avoided += 1
-        elif all(in_share(content, data_fraction) for _, content in seen.photos):
-            yield seen
+        elif all(in_share(content, data_fraction) for _, content in ids):
+            yield record, ids
 
 
-def look_at_record(record: Any, job: Job, check: Callable[[Any], ImageFile]) -> Seen:
+def look_at_record(record: Any, check: Callable[[Any], ImageFile]) -> Any:
     """A record with its images' hashes. Raises Fault for what is no image.
 
     A single image's hash becomes the id of its captions; questions and pairs have their own.
     """
-    changes: dict[str, Any]
     if hasattr(record, "images"):
-        files = tuple(map(check, record.images))
-        changes = {"images": files}
+        record = replace(record, images=tuple(map(check, record.images)))
     else:
-        files = (check(record.image),)
-        changes = {"image": files[0]}
-    hashes = [file.hash or 0 for file in files]
-    if isinstance(record, Record) or isinstance(record, ChoiceRecord) and len(files) == 1:
-        changes["id"] = hashes[0]
-    photos = list(zip(photos_of(record, job.aliases), hashes))
-    return Seen(replace(record, **changes), photos)
+        record = replace(record, image=check(record.image))
+    if isinstance(record, Record | ChoiceRecord) and len(images_of(record)) == 1:
+        record = replace(record, id=images_of(record)[0].hash or 0)
+    return record
+
+
+def images_of(record: Any) -> Sequence[ImageFile]:
+    """A record's images, one or two."""
+    return record.images if hasattr(record, "images") else [record.image]
 
 
 def check_image(image: Path | ImageFile, job: Job) -> ImageFile:
@@ -460,10 +434,8 @@ def photos_of(record: Any, aliases: dict[str, str]) -> list[int]:
     if isinstance(record, VQARecord):
         album = "vg" if record.dataset == "vg" else ""
         return [photo_id(str(record.image), album, aliases)]
-    images = getattr(record, "images", ())
-    if len(images) > 1:
-        return [photo_id(image.name) for image in images]
-    return [record.id]
+    images = images_of(record)
+    return [photo_id(image.name) for image in images] if len(images) > 1 else [record.id]
 
 
 def photos_in(split: Path) -> np.ndarray:
@@ -520,18 +492,15 @@ def find_shared(out: Path, name: str) -> list[str]:
                 photos[folder.name, split] = photos_in(folder / split)
         except ValueError as error:                          # of another set, which must not matter
             lines.append(f"not compared with {folder}: {error}")
-    for trained, train_split in photos:
-        for tested, test_split in photos:
-            if train_split != "train" or test_split == "train" or name not in (trained, tested):
+    trained = {set_name: seen for (set_name, split), seen in photos.items() if split == "train"}
+    for (tested, split), test_photos in photos.items():
+        for set_name, seen in trained.items():
+            if split == "train" or name not in (set_name, tested):
                 continue
-            if trained != tested and trained not in PRETRAINING:
-                continue
-            test_photos = photos[tested, test_split]
-            both = np.isin(test_photos, photos[trained, "train"]).any(1)         # id or content
-            shared = np.unique(test_photos[both, 1])
-            if len(shared):
-                lines.append(f"{len(shared):,} images of {trained}/train are in "
-                             f"{tested}/{test_split}, {len(shared) / len(test_photos):.1%} of it; "
-                             f"leave them out by: prepare {trained} "
-                             f"--without {out / tested / test_split}")
+            both = np.isin(test_photos, seen).any(1)         # by id or by content
+            if (tested == set_name or set_name in PRETRAINING) and both.any():
+                shared = len(np.unique(test_photos[both, 1]))
+                lines.append(f"{shared:,} images of {set_name}/train are in {tested}/{split}, "
+                             f"{shared / len(test_photos):.1%} of it; leave them out by: prepare "
+                             f"{set_name} --without {out / tested / split}")
     return lines

@@ -9,13 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
+from minalbef.datasets.forms import Fault, entries, load
 from minalbef.datasets.readers import (
-    Fault,
     FaultHandler,
     Finder,
     Roots,
-    entries,
-    load,
     parse_entries,
     photo_id,
     refuse,

@@ -1,31 +1,28 @@
-"""Readers of caption lists: the original's, Karpathy's splits, and COCO's and Flickr30k's own.
+"""Readers of captions lists in all forms, and what every reader does: ids, finding, checking.
 
-The downstream tasks' sets are read in public.py, tars in shards.py, your own tables in pairs.py.
+The downstream tasks' sets are read in public.py, tars in shards.py, your own files in pairs.py.
 
 A reader is called as reader(file, root=..., on_fault=...), where root is the images' folder, or
 several. It yields records one at a time. A record holds the path of its image, which is opened when
 a batch is made; with root=None nothing checks that the file exists. A bad entry yields no record:
 it goes to on_fault as a Fault, which by default is raised. `parse_entries` checks all records.
 """
-import codecs
-import csv
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from minalbef.data import Record
+from minalbef.datasets.forms import Columns, Fault, Row, check_layout, entries, read_form, rows
 from minalbef.system.images import ImageFile
 from minalbef.system.tokenizer import clean, has_words
-from minalbef.system.writing import restate
 from minalbef.tasks.vqa import clean_question
 
-CHUNK = 1 << 20                       # characters that are read at a time
-LARGEST = 16 * CHUNK                  # of an entry: a broken file is noticed before it is all read
+# what an entry that isn't what it should be raises in a reader
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 # folders to look in, by album: never in another's, since two albums may have equal file names
 FOLDERS = {
     "": ("", "images", "train2014", "val2014"),
@@ -34,40 +31,14 @@ FOLDERS = {
 }
 MISSING = "missing image"             # a kind of fault
 CLEANERS = {"text": clean, "texts": clean, "question": clean_question}      # of records' texts
-LONGEST = 500                         # characters of a fault's message, which may quote a long text
 FORMAT_PAGE = "docs/public.md#formats shows the format"
-SEPARATORS = re.compile(r"[\s,]*")    # between entries
 # COCO_val2014_000000000139.jpg, and since 2017 val2017/000000000139.jpg; and no crop of it
 COCO = re.compile(r"(?:COCO_(?:train|val|test)20\d\d_|(?:train|val|test)2017/)0*(\d+)(?![\w-])")
 FLICKR = re.compile(r"flickr\.com/(?:.*/)?(\d+)_")
 
 R = TypeVar("R")
 Roots = str | Path | Sequence[str | Path] | None
-FaultHandler = Callable[["Fault"], object]
-
-
-class Fault(ValueError):
-    """A bad entry: what is wrong with it, and the way out.
-
-    kind: a few words to count faults by
-    count: how many entries are lost
-    """
-
-    def __init__(self, kind: str, problem: str, way_out: str = "leave it out or mend it",
-                 count: int = 1):
-        if len(problem) > LONGEST:
-            problem = f"{problem[:LONGEST]}..."
-        # a stranger's file name may contain escape sequences, which a terminal would obey
-        problem = "".join(c if c.isprintable() else repr(c)[1:-1] for c in problem)
-        super().__init__(f"{problem}; {way_out}")
-        self.kind = kind
-        self.problem = problem
-        self.way_out = way_out
-        self.count = count
-
-    def at(self, place: str) -> "Fault":
-        """The same fault, with its place."""
-        return Fault(self.kind, f"{place}: {self.problem}", self.way_out, self.count)
+FaultHandler = Callable[[Fault], object]
 
 
 def refuse(fault: Fault) -> NoReturn:
@@ -77,68 +48,6 @@ def refuse(fault: Fault) -> NoReturn:
 
 def ignore(fault: Fault) -> None:
     """Do nothing, since another reader of the same file reports the fault."""
-
-
-def encoding_of(path: Path) -> str:
-    """UTF-8, or UTF-16 where the file begins with its mark. No other encoding is guessed."""
-    with open(path, "rb") as file:
-        mark = file.read(2)
-    return "utf-16" if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-
-
-def entries(path: Path) -> Iterator[Any]:
-    """Stream the entries of a JSON list, or of JSON lines, in little memory.
-
-    Raises ValueError for a broken file.
-    """
-    with restate(f"{path} cannot be read", "it must be JSON, a list or lines; get it again",
-                 OSError, ValueError, RecursionError), \
-            open(path, encoding=encoding_of(path)) as file:
-        yield from decode_entries(file)
-
-
-def decode_entries(file: TextIO) -> Iterator[Any]:
-    """`entries` of an open file. Raises ValueError for an entry that is not JSON."""
-    decoder = json.JSONDecoder()
-    text = file.read(CHUNK).lstrip()
-    is_list = text.startswith("[")
-    position = 1 if is_list else 0
-    number = 0
-    while True:
-        separators = SEPARATORS.match(text, position)
-        assert separators                                    # it matches nothing, too
-        position = separators.end()
-        if is_list and text[position:position + 1] == "]":
-            return
-        try:
-            entry, position = decoder.raw_decode(text, position)
-        except ValueError as error:
-            # the entry may continue in the next chunk
-            chunk = file.read(CHUNK)
-            if not chunk and not is_list and position == len(text):
-                return
-            if not chunk or len(text) - position > LARGEST:
-                raise ValueError(f"entry {number} is not JSON ({error})") from None
-            text = text[position:] + chunk
-            position = 0
-        else:
-            yield entry
-            number += 1
-
-
-def load(path: Path, *keys: str) -> Any:
-    """Load a whole JSON file, which has a list under each of the keys.
-
-    Raises ValueError for any other file.
-    """
-    with restate(f"{path} cannot be read", "it must be JSON; get it again", OSError, ValueError,
-                 RecursionError):
-        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    for key in keys:
-        if not isinstance(value, dict) or not isinstance(value.get(key), list):
-            raise ValueError(f"{path} has no list {key!r}, so it isn't the file that its name "
-                             "says; get it again")
-    return value
 
 
 def stable_hash(name: str) -> int:
@@ -227,31 +136,31 @@ class Finder:
         parts = PurePosixPath(f"/{path}".rpartition("/../")[2].lstrip("/")).parts
         for skip in dict.fromkeys([0, min(self.skip, max(0, len(parts) - 1)), *range(len(parts))]):
             files = self.files(parts[skip:])
-            self.check_single(files, image)
-            if files and (skip == 0 or not self.has_folder(parts[:-1])):
-                self.check_owner(files[0], image, skip)
+            if len(files) > 1 or files and (skip == 0 or not self.has_folder(parts[:-1])):
                 self.skip = skip
-                return Path(files[0])
+                return Path(self.single(files, image, skip > 0))
         raise Fault(MISSING, f"image {image!r} is not below "
                     f"{' or '.join(map(str, self.roots or ()))}",
                     "get it, or name its folder with --images")
 
-    def check_single(self, files: Sequence[str | Path], image: str) -> None:
-        """Raises Fault for an image that may be several files."""
-        if len(files) > 1:
-            raise Fault("ambiguous image", f"image {image!r} may be {files[0]} or {files[1]}",
-                        "give them different names, name only one folder with --images, or write "
-                        "the folder before the name")
+    def single(self, files: Sequence[str], image: str, is_cut: bool = False) -> str:
+        """The only file that fits an image; is_cut: without the first folders of its path.
 
-    def check_owner(self, file: str, image: str, skip: int) -> None:
-        """Raises Fault for a file that another path of the list has led to, if one was cut."""
-        claim = image if skip else file
+        Raises Fault for several, and for a file that another path of the list has led to.
+        """
+        claim = image if is_cut else files[0]
         owner = claim
-        if skip or self.keeps_all:
-            owner = self.owners.setdefault(file, claim)
-        if owner != claim:
-            raise Fault("ambiguous image", f"image {image!r} and {owner!r} would be the same file, "
-                        f"{file}", "get the one that is missing, or mend its path")
+        if is_cut or self.keeps_all:
+            owner = self.owners.setdefault(files[0], claim)
+        problem = ""
+        if len(files) > 1:
+            problem = f"image {image!r} may be {files[0]} or {files[1]}"
+        elif owner != claim:
+            problem = f"image {image!r} and {owner!r} would be the same file, {files[0]}"
+        if problem:
+            raise Fault("ambiguous image", problem, "get the one that is missing, give them "
+                        "different names, or name only one folder with --images")
+        return files[0]
 
     def files(self, parts: Sequence[str]) -> list[str]:
         """The files of this path below the roots: one, or several that differ."""
@@ -289,10 +198,7 @@ def parse_entries(path: str | Path, items: Iterable[Any],
                 results.append(Fault("no words", "it has no caption"))
         except Fault as fault:
             results.append(fault)
-        except KeyError as error:
-            results.append(Fault("malformed", f"there is no {error} in {entry!r}", FORMAT_PAGE))
-        except (ValueError, TypeError, IndexError, AttributeError, OverflowError,
-                RecursionError) as error:
+        except MALFORMED as error:
             problem = f"{type(error).__name__}: {error}, in {entry!r}"
             results.append(Fault("malformed", problem, FORMAT_PAGE))
         for result in results:
@@ -317,8 +223,7 @@ def check_record(record: Any, find: Callable[[Any], Any]) -> Any:
     for name, cleaner in CLEANERS.items():
         texts = values.get(name, ())
         for text in texts if isinstance(texts, tuple) else [texts]:
-            fault_of_text = text_fault(text, cleaner)
-            if fault_of_text:
+            if fault_of_text := text_fault(text, cleaner):
                 return fault_of_text
     if not isinstance(record.id, int) or abs(record.id) >> 63:
         return Fault("malformed", f"its id {record.id!r} is no whole number of 63 bits",
@@ -336,73 +241,22 @@ def text_fault(text: Any, cleaner: Callable[[str], str]) -> Fault | None:
     return Fault("no words", f"the text {text!r} has no words")
 
 
-def caption_records(image: Any, texts: Any, photo: int) -> list[Record]:
-    """A record for each of an image's texts, or for a single one."""
-    texts = texts if isinstance(texts, list) else [texts]
-    return [Record(image, text, photo) for text in texts]
+def captions(path: Path, root: Roots = None, on_fault: FaultHandler = refuse, split: str = "",
+             album: str = "", aliases: Mapping[str, str] = {}, folder: str = "") -> Iterator[Record]:
+    """A list of captions in any form of forms.py -> a record for each caption.
 
-
-def captions(path: Path, root: Roots = None, on_fault: FaultHandler = refuse, key: str = "caption",
-             album: str = "", aliases: Mapping[str, str] = {}) -> Iterator[Record]:
-    """The original's lists of captions -> a record for each caption.
-
-    An entry is {image, caption} with a caption or a list of them.
-    key: the field of the caption, which is "text" in RefCOCO+'s training list
-    album, aliases: see `photo_id`
+    split: the only one to read, of a list that names splits; album, aliases: see `photo_id`
+    folder: of the images, where the list leaves it out
     """
-    def parse(entry: Any) -> list[Record]:
-        image = entry["image"]
-        return caption_records(image, entry[key], photo_id(image, album, aliases))
-    return parse_entries(path, entries(path), parse, Finder(root, album), on_fault)
+    form = read_form(path)
+    check_layout(path, form.names, form.layout, Columns())
 
-
-def karpathy(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
-             split: str = "train", album: str = "") -> Iterator[Record]:
-    """dataset_coco.json or dataset_flickr30k.json -> a record for each sentence.
-
-    split: "train" includes COCO's "restval"
-    """
-    splits = ("train", "restval") if split == "train" else (split,)
-
-    def parse(entry: Any) -> list[Record] | None:
-        if entry["split"] not in splits:
+    def parse(row: Row) -> list[Record | Fault] | None:
+        if row.split != split and split:
             return None
-        image = str(PurePosixPath(entry.get("filepath", ""), entry["filename"]))
-        texts = [sentence.get("raw") for sentence in entry["sentences"]]
-        return caption_records(image, texts, photo_id(image, album))
-    return parse_entries(path, load(path, "images")["images"], parse, Finder(root, album), on_fault)
-
-
-def coco_captions(path: Path, root: Roots = None,
-                  on_fault: FaultHandler = refuse) -> Iterator[Record]:
-    """COCO's own captions_train2014.json, val or 2017 -> a record for each caption, by image."""
-    part = Path(path).stem.removeprefix("captions_")         # the folder of its images
-    contents = load(path, "images", "annotations")
-    texts: dict[Any, list[Any]] = {}
-    for entry in contents["annotations"]:
-        if isinstance(entry, dict):
-            texts.setdefault(entry.get("image_id"), []).append(entry.get("caption"))
-
-    def parse(entry: Any) -> list[Record]:
-        image = f"{part}/{entry['file_name']}"
-        return caption_records(image, texts.get(entry["id"], []), photo_id(image))
-    return parse_entries(path, contents["images"], parse, Finder(root), on_fault)
-
-
-def flickr_table(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
-                 split: str = "train") -> Iterator[Record]:
-    """flickr_annotations_30k.csv -> a record for each sentence.
-
-    Its columns are filename, split and raw, a JSON list of sentences.
-    """
-    def parse(row: Any) -> list[Record] | None:
-        if row["split"] != split:
-            return None
-        image = row["filename"]
-        return caption_records(image, json.loads(row["raw"]), photo_id(image, "flickr"))
-
-    with restate(f"{path} cannot be read", "it must be a table in UTF-8; get it again",
-                 OSError, UnicodeDecodeError, csv.Error):
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, strict=True)
-            yield from parse_entries(path, rows, parse, Finder(root, "flickr"), on_fault)
+        if row.fault:
+            return [row.fault]
+        image = f"{folder}/{row.image}" if folder else row.image
+        photo = photo_id(str(image), album, aliases)
+        return [Record(image, text, photo) for text in row.captions]
+    return parse_entries(path, rows(form), parse, Finder(root, album), on_fault)

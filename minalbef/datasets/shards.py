@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from minalbef.data import Record
+from minalbef.datasets.forms import LARGEST, Fault
 from minalbef.datasets.readers import (
-    LARGEST,
-    Fault,
     FaultHandler,
     Finder,
     Roots,
@@ -37,13 +36,9 @@ def shards(path: Path, root: Roots = None, on_fault: FaultHandler = refuse) -> I
     """
     count = 0
 
-    def counted_samples() -> Iterator[Sample]:
-        nonlocal count
-        for sample in read_samples(path):
-            count += 1
-            yield sample
-
     def parse(sample: Sample) -> list[Record | Fault]:
+        nonlocal count
+        count += 1
         key, contents = sample
         images = [ending for ending in IMAGE_ENDINGS if ending in contents]
         if not images:
@@ -57,7 +52,7 @@ def shards(path: Path, root: Roots = None, on_fault: FaultHandler = refuse) -> I
         return [Record(contents[images[0]], caption, photo)]
 
     try:
-        yield from parse_entries(path, counted_samples(), parse, Finder(None), on_fault)
+        yield from parse_entries(path, read_samples(path), parse, Finder(None), on_fault)
     except (tarfile.TarError, OSError) as error:
         lost = max(1, count_images(path) - count)
         on_fault(Fault("lost with a broken shard", f"{path} cannot be read to its end: {error}",

@@ -70,9 +70,7 @@ def choose_records(records: Records, count: int) -> list[int]:
     by_image: dict[int, int] = {}
     for number in numbers:
         by_image.setdefault(records[number].id, number)
-        if len(by_image) == count:
-            break
-    return list(by_image.values())
+    return list(by_image.values())[:count]
 
 
 def captions_of(records: Records, number: int) -> list[str]:

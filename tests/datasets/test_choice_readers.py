@@ -178,3 +178,15 @@ def test_what_is_prepared_reads_back_as_it_was(name, here):
             photo_id("ex_0_img_0.png") if pair else content_hash(record.images[0].read())
         )
     assert f"test: {2 if name == 'winoground' else 1} images" in account.partition("\n")[0]
+
+
+def test_winoground_is_read_from_its_repositorys_root(tmp_path):
+    images = tmp_path / "winoground" / "data" / "images"
+    images.mkdir(parents=True)
+    for i in range(2):
+        Image.new("RGB", (6 + i, 4)).save(images / f"ex_0_img_{i}.png")
+    write(tmp_path / "winoground" / "data" / "examples.jsonl", [WINOGROUND])
+    write(tmp_path / "winoground" / "statistics" / "model_scores" / "clip.jsonl", [{"id": 0}])
+    prepare("winoground", tmp_path / "winoground", tmp_path / "out")
+    (record,) = Records(tmp_path / "out" / "winoground", "test")
+    assert record.images[1].path == images / "ex_0_img_1.png"

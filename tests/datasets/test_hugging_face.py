@@ -104,3 +104,32 @@ def test_without_the_library_the_command_that_brings_it_is_named(monkeypatch):
     refusal = r"`datasets` is not installed .*; pip install 'minalbef\[datasets\]' brings"
     with pytest.raises(ValueError, match=refusal):
         open_dataset("hf-dataset://OWNER/NAME", Path())
+
+
+@pytest.mark.parametrize("form", ["saved", "hub"])
+def test_a_folder_of_datasets_is_recognised_by_its_content(datasets, tmp_path, monkeypatch, form):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    data = make(datasets, text=(datasets.Value("string"), lambda i: f"a thing {i}"))
+    if form == "saved":
+        datasets.DatasetDict(train=data).save_to_disk(tmp_path / "in")
+    else:
+        (tmp_path / "in" / "data").mkdir(parents=True)
+        data.to_parquet(tmp_path / "in" / "data" / "train-00000-of-00001.parquet")
+        (tmp_path / "in" / "README.md").write_text("---\nlicense: mit\n---\n")
+    prepare("pairs", tmp_path / "in", tmp_path / "out")
+    records = []
+    for split in read_about(tmp_path / "out" / "pairs")["splits"]:
+        records += Records(tmp_path / "out" / "pairs", split)
+    assert sorted(texts_of(records)) == sorted(map("a thing {}".format, range(20)))
+
+
+def test_columns_of_several_captions_and_bytes_without_a_feature_are_read(datasets, tmp_path):
+    images = []
+    for i in range(12):
+        images.append({"bytes": jpeg(size=(8 + i, 8)), "path": None})
+    values = {"image": images}
+    for column in ("caption_0", "caption_1"):
+        values[column] = [f"{column} of {i}" for i in range(12)]
+    datasets.Dataset.from_dict(values).save_to_disk(tmp_path / "in")
+    prepare("pairs", tmp_path / "in", tmp_path / "out")
+    assert {"caption_0 of 0", "caption_1 of 0"} <= set(texts(tmp_path / "out"))

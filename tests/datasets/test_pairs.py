@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from minalbef.datasets import pairs
+from minalbef.datasets.forms import Columns, read_form, rows
 from minalbef.datasets.prepare import prepare
-from minalbef.datasets.tables import Columns, table_rows
+from minalbef.datasets.store import read_about
 from miniature_sets import jpeg
 
 CAPTIONS = ["a cat, asleep", "two dogs; one barks"]
@@ -20,10 +21,6 @@ def folder(path, table: str = "", text: str = "", pictures: int = 2):
     if table:
         (path / table).write_text(text, encoding="utf-8")
     return path
-
-
-def read_rows(path) -> list:
-    return list(pairs.open_folder(path, [path]).rows())
 
 
 def place_of(path) -> Path:
@@ -54,7 +51,7 @@ def test_unknown_columns_are_listed_and_can_be_named(tmp_path, caplog):
     prepare("pairs", tmp_path, tmp_path / "out", columns=Columns("bild", "wort"), most_bad=1)
     says = "captions from photos.csv, separated by ',': images from 'bild', captions from 'wort'"
     assert says in caplog.text
-    with pytest.raises(ValueError, match="coco has its format; leave --image-column"):
+    with pytest.raises(ValueError, match="--image-column .* coco has its format"):
         prepare("coco", tmp_path, tmp_path / "out", columns=Columns("bild"))
 
 
@@ -63,9 +60,11 @@ def test_of_several_other_tables_none_is_guessed(tmp_path):
     (tmp_path / "b.csv").write_text("a,b\n1,2\n")
     assert place_of(tmp_path).name == "a.csv", "the other has no such columns"
     (tmp_path / "b.csv").write_text(separated(",", "image", "text"))
-    refusal = "several tables of images and captions: a.csv, b.csv; call the one"
+    refusal = "2 tables of images and captions, such as a.csv and b.csv; .*--from .*a.csv"
     with pytest.raises(ValueError, match=refusal):
         prepare("pairs", tmp_path, tmp_path / "out")
+    prepare("pairs", tmp_path / "b.csv", tmp_path / "out", most_bad=1)
+    assert read_about(tmp_path / "out" / "pairs")["root"] == str(tmp_path), "a file may be named"
     (tmp_path / "captions.csv").write_text(separated(",", "image", "text"))
     assert place_of(tmp_path).name == "captions.csv"
 
@@ -73,10 +72,10 @@ def test_of_several_other_tables_none_is_guessed(tmp_path):
 def test_a_caption_with_commas_is_whole_in_the_last_column_and_else_a_fault(tmp_path):
     text = 'file,caption\n0.jpg,a cat, asleep\n1.jpg,"a dog, awake",,\n\n'
     folder(tmp_path, "captions.csv", text)
-    rows = table_rows(tmp_path / "captions.csv", Columns())
-    assert [row.caption for row in rows] == ["a cat, asleep", "a dog, awake"]
+    table = rows(read_form(tmp_path / "captions.csv"))
+    assert [row.captions for row in table] == [["a cat, asleep"], ["a dog, awake"]]
     (tmp_path / "captions.csv").write_text("caption,file\na cat, asleep,0.jpg\n")
-    (cut,) = table_rows(tmp_path / "captions.csv", Columns())
+    (cut,) = rows(read_form(tmp_path / "captions.csv"))
     says = "has 3 fields, the header 2; put a text with ',' in it between quotes"
     assert says in str(cut.fault)
 
@@ -88,10 +87,10 @@ def test_a_caption_with_commas_is_whole_in_the_last_column_and_else_a_fault(tmp_
             b"file,caption,split\n0.jpg,a cat,train\n1.jpg,a dog,fold 2\n",
             "row 1 has split 'fold 2', which is none of .*validation",
         ),
-        ("file,caption\n0.jpg,un café\n".encode("latin-1"), "it must be a table in UTF-8"),
+        ("file,caption\n0.jpg,猫 ネコ\n".encode("shift-jis"), "it must be a table in UTF-8"),
         (b"file,caption\n", "pairs/test: 0 good records.*it is empty"),
     ],
-    ids=["unknown split", "latin-1", "empty"],
+    ids=["unknown split", "shift-jis", "empty"],
 )
 def test_a_table_that_would_lose_its_rows_is_refused(tmp_path, content, refusal):
     folder(tmp_path)

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from minalbef.datasets import public, readers
-from minalbef.datasets.readers import captions, karpathy, photo_id
+from minalbef.datasets import forms, public, readers
+from minalbef.datasets.readers import captions, photo_id
 from minalbef.evaluation.answers import accuracy
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.vqa import collate
@@ -28,8 +28,8 @@ from miniature_sets import TRAIN, VAL, jpeg, read_all, refcoco, texts_of, write
 )
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
 def test_lists_and_lines_read_alike_however_they_are_cut(tmp_path, monkeypatch, text, chunk):
-    monkeypatch.setattr(readers, "CHUNK", chunk)
-    assert list(readers.entries(write(tmp_path / "a.json", text))) == [
+    monkeypatch.setattr(forms, "CHUNK", chunk)
+    assert list(forms.entries(write(tmp_path / "a.json", text))) == [
         {"a": 1},
         {"a": "éé [x], {y}"},
     ]
@@ -44,9 +44,9 @@ def test_lists_and_lines_read_alike_however_they_are_cut(tmp_path, monkeypatch, 
 def test_truncated_and_foreign_files_are_named(tmp_path, text):
     path = write(tmp_path / "cut.json", text)
     with pytest.raises(ValueError, match=r"cut\.json cannot be read .*get it again"):
-        list(readers.entries(path))
+        list(forms.entries(path))
     with pytest.raises(ValueError, match=r"cut\.json cannot be read"):
-        readers.load(path)
+        forms.load(path)
 
 
 # captions
@@ -126,9 +126,9 @@ def test_karpathy_splits_and_restval(tmp_path):
         entry("COCO_val2014_000000000004.jpg", "val", 1, "again"),
     ]
     path = write(tmp_path / "dataset_coco.json", {"images": images, "dataset": "coco"})
-    splits = {"train": ["three", "four"], "val": ["again"], "test": ["one", "two"]}
+    splits = {"train": ["three", "four"], "validation": ["again"], "test": ["one", "two"]}
     for split, texts in splits.items():
-        records, _, _ = read_all(karpathy, path, root=tmp_path, split=split)
+        records, _, _ = read_all(captions, path, root=tmp_path, split=split)
         assert texts_of(records) == texts
 
 
@@ -148,7 +148,7 @@ def test_cocos_own_captions_come_with_their_pictures_number(tmp_path):
     path = write(
         tmp_path / "captions_train2014.json", {"images": images + more, "annotations": annotations}
     )
-    records, counts, _ = read_all(readers.coco_captions, path, root=tmp_path)
+    records, counts, _ = read_all(captions, path, root=tmp_path, folder="train2014")
     assert texts_of(records) == ["a cat", "the cat", "a dog"], "by picture"
     assert records[0].id == records[1].id == photo_id(TRAIN) != records[2].id
     assert records[0].image == tmp_path / "images" / TRAIN
@@ -164,10 +164,10 @@ def test_flickrs_table_has_its_splits(tmp_path):
         lines.append(f'"{cell}","[0, 1]",{split},{number}.jpg,{number}')
     lines.append("not JSON,[],train,0.jpg,0")
     path = write(tmp_path / "flickr_annotations_30k.csv", "\n".join(lines))
-    records, counts, _ = read_all(readers.flickr_table, path, root=tmp_path)
+    records, counts, _ = read_all(captions, path, root=tmp_path, split="train", album="flickr")
     assert texts_of(records) == ["Two men, talking", 'a "dog"']
     assert counts == {"malformed": 1} and records[0].id == photo_id("0.jpg", "flickr")
-    (test,) = readers.flickr_table(path, tmp_path, split="test")
+    (test,) = captions(path, tmp_path, split="test", album="flickr")
     assert test.text == "A cat"
 
 
