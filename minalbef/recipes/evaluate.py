@@ -346,13 +346,7 @@ def table(results: dict) -> str:
     if results["task"] == CHOICE:
         return choices.table(results)
     lines = [f"{results['task']} on {results['set']}/{results['split']}, {results['protocol']}"]
-    spans = results["intervals"]
-    figures = [*flatten(results.get("test", {}), spans.get("test", {}), results.get("chance", {})),
-               *flatten(results.get("baselines", {}), spans.get("baselines", {}), {}, "baseline:")]
-    for name, value, (low, high), chance in figures:
-        line = (f"  {name.replace('_', ' '):36} {100 * value:6.2f}  "
-                f"({100 * low:.2f} to {100 * high:.2f})")
-        lines.append(line if chance is None else f"{line}  chance {100 * chance:.2f}")
+    lines += figure_lines(results)
     for way, figure in results.get("r_mean", {}).items():
         lines.append(f"  {way + ' r mean':36} {100 * figure:6.2f}")
     if results.get("lacking"):
@@ -365,3 +359,16 @@ def table(results: dict) -> str:
     if not results["test"]:
         lines.append("  the right answers are secret: send vqa_result.json to the official server")
     return "\n".join(lines)
+
+
+def figure_lines(results: dict) -> list[str]:
+    """A line for each figure of a report's test and baselines."""
+    spans = results["intervals"]
+    figures = [*flatten(results.get("test", {}), spans.get("test", {}), results.get("chance", {})),
+               *flatten(results.get("baselines", {}), spans.get("baselines", {}), {}, "baseline:")]
+    lines = []
+    for name, value, (low, high), chance in figures:
+        line = (f"  {name.replace('_', ' '):36} {100 * value:6.2f}  "
+                f"({100 * low:.2f} to {100 * high:.2f})")
+        lines.append(line if chance is None else f"{line}  chance {100 * chance:.2f}")
+    return lines

@@ -3,7 +3,6 @@
 `zero_shot` has the classifiers.
 """
 import hashlib
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +15,13 @@ from torch import Tensor
 from minalbef.evaluation.intervals import Clusters, summarise
 from minalbef.evaluation.ranking import recall
 from minalbef.recipes import report
-from minalbef.recipes.evaluate import figure_lines, write_figures
+from minalbef.recipes.evaluate import Result, figure_lines, write_result
 from minalbef.recipes.features import embed_folder, images_in
 from minalbef.system import distributed
 from minalbef.system.images import content_hash
 from minalbef.system.limits import printable
 from minalbef.tasks.run import Run
 
-LOG = logging.getLogger("minalbef")
 PARTS = ("train", "test")
 TOP = 5
 
@@ -164,9 +162,8 @@ def write_results(run: Run, task: str, data: LabelledImages, samples: dict[str, 
     about = {"folder": str(data.folder), "labels": len(data.labels),
              "manifest": manifest, "unreadable": data.broken, "outside": data.outside}
     about |= {**more, **figures, "intervals": spans, "counts": counts}
-    LOG.info("%s holds the figures", out / "report.json")
-    return write_figures(run.path, out, task, about, run.config,
-                         {"evaluate": seconds}, command)
+    result = Result(task, run.config, about, out)
+    return write_result(run.path, result, {"evaluate": seconds}, command)
 
 
 def table(figures: dict) -> str:
@@ -174,9 +171,7 @@ def table(figures: dict) -> str:
     lines = [f"{figures['task']} on {figures['folder']}: {figures['labels']:,} labels"]
     for part, number in figures["images"].items():
         lines[0] += f", {number:,} images to {part}"
-    spans = figures["intervals"]
-    lines += figure_lines("", figures["test"], spans["test"], figures["chance"])
-    lines += figure_lines("baseline: ", figures["baselines"], spans["baselines"], {})
+    lines += figure_lines(figures)
     if pair := figures.get("most_confused"):
         names = f"{pair['label']!r} taken for {pair['taken_for']!r}"
         lines.append(f"  most confused: {names}, {pair['images']:,} of {pair['of']:,} images")

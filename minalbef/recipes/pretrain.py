@@ -193,8 +193,8 @@ def pretrain(config: Config, folder: str | Path, data: "Folders" = (), vocab: Pa
         if sets:
             if hasattr(task.student, "image_encoder"):       # a student of yours may have none
                 sets.compute_tokens(task.student.to(device), quiet)
-            if hasattr(task, "measure"):                     # weights.frozen.FrozenPretrain
-                task.measure(sets.records, tokenizer)
+            if measure := getattr(task, "measure", None):    # weights.frozen.FrozenPretrain
+                measure(sets.records, tokenizer)
             batches = sets.batches(workers, most_bad)
             if hasattr(task, "validate"):                # a task that you made may not know how
                 validation = sets.validation(workers)

@@ -145,7 +145,8 @@ def fit_sizes(config: Config, changed: Any = ()) -> Config:
     """The config with the sizes of its starts, except for fields in `changed`, which a user set.
 
     A BERT's layers are split into text encoder and fusion, half each as in the paper, unless both
-    depths are set.
+    depths are set. A sentence encoder, "bert-words", keeps all, and fusion begins as their upper
+    half.
     """
     sizes: dict[str, Any] = {}
     if config.text_start:
@@ -176,7 +177,8 @@ def bert_sizes(config: Config, changed: Any) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
         sizes |= {ours: values[theirs] for theirs, ours in BERT_SIZES.items() if theirs in values}
     if not {"text_depth", "fusion_depth"} <= set(changed):
-        sizes |= {"text_depth": depth // 2, "fusion_depth": depth - depth // 2}
+        text_depth = depth if config.text_encoder == "bert-words" else depth // 2
+        sizes |= {"text_depth": text_depth, "fusion_depth": depth - depth // 2}
     return sizes
 
 

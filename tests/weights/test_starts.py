@@ -72,6 +72,8 @@ def test_sizes_are_the_weights_and_a_users_change_wins(weights, tmp_path):
     assert (config.text_depth, config.fusion_depth) == (4, 2)        # as it was typed
     halves = pretrain.settings("base", ["text_length=9"], (data,), bert=str(weights.bert_folder))
     assert (halves.text_depth, halves.fusion_depth) == (2, 2)
+    whole = starts.fit_sizes(replace(halves, text_encoder="bert-words"))
+    assert (whole.text_depth, whole.fusion_depth) == (4, 2)          # a sentence encoder keeps all
     vit = timm.models.VisionTransformer(32, 4, embed_dim=128, depth=3, num_heads=2, mlp_ratio=2)
     torch.save(vit.state_dict(), tmp_path / "vit.pth")
     config = pretrain.settings("base", ["text_length=9"], (data,), vit=str(tmp_path / "vit.pth"))
