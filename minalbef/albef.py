@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from minalbef.config import Config
 from minalbef.fusion import Fusion, Images
-from minalbef.layers import Projection, init_weights
+from minalbef.layers import init_weights
 from minalbef.system import encoders
 from minalbef.system.settings import require_config
 from minalbef.text import WordHead
@@ -30,10 +30,11 @@ class ALBEF(nn.Module):
         self.image_encoder = encoders.image_encoder(config, image_encoder)
         self.text_encoder: Any = encoders.text_encoder(config, text_encoder)
         self.fusion = Fusion(config)
-        self.image_proj = projection(config.image_width, config.embed_dim,
-                                     config.image_proj_dropout)
+        self.image_proj = encoders.projection(config.image_width, config.embed_dim,
+                                              config.image_proj_dropout)
         text_width = getattr(self.text_encoder, "pooled_width", config.text_width)
-        self.text_proj = projection(text_width, config.embed_dim, config.text_proj_dropout)
+        self.text_proj = encoders.projection(text_width, config.embed_dim,
+                                             config.text_proj_dropout)
         self.match_head = nn.Linear(config.text_width, 2)
         self.word_head = WordHead(config)
         self.temperature = nn.Parameter(torch.tensor(config.temperature))
@@ -106,11 +107,6 @@ class ALBEF(nn.Module):
         """Which word stands here? (..., d) -> (..., v)."""
         word_table = self.text_encoder.word_table()
         return full(self.word_head(fused, word_table))
-
-
-def projection(width: int, embed_dim: int, dropout: float) -> nn.Linear:
-    """A linear layer; with dropout, on standardised features."""
-    return Projection(width, embed_dim, dropout) if dropout else nn.Linear(width, embed_dim)
 
 
 def full(x: Tensor) -> Tensor:

@@ -97,26 +97,6 @@ class MLP(nn.Module):
         return self.fc2(F.gelu(hidden))
 
 
-class Projection(nn.Linear):
-    """A linear layer on standardised features, (..., d) -> (..., e), for frozen encoders.
-
-    mean, std: of the features, (d,), measured once on the training set, see weights.frozen
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, width: int, embed_dim: int, dropout: float):
-        super().__init__(width, embed_dim)
-        self.dropout = dropout
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("std", torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = (x - self.mean) / self.std
-        return super().forward(F.dropout(x, self.dropout, self.training))
-
-
 def init_weights(module: nn.Module, std: float) -> None:
     """Initialise all weights in place: matrices and embeddings normal(0, std), biases 0.
 

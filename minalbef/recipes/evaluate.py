@@ -87,10 +87,12 @@ def write_result(run: Path, result: Result, seconds: dict[str, float], command: 
     Warns of figures that are no better than chance, and of parts of a run that were never trained,
     such as the match head without ITM.
     """
-    if untrained := checkpoint.untrained_parts(run):
-        LOG.warning(f"{run} never trained its {', '.join(untrained)}: figures that rest on it "
-                    "come from random weights")
     figures = dict(result.figures)
+    if untrained := checkpoint.untrained_parts(run):
+        by_itm = result.task != "retrieval" or "rerank" in figures["r_mean"]
+        LOG.warning("%s never trained its %s: %s", run, ", ".join(untrained),
+                    "figures that rest on it come from random weights" if by_itm
+                    else "ITC alone ranks")
     if answers := figures.pop("submission", None):
         write_text(result.out / "vqa_result.json", json.dumps(answers) + "\n")
     if in_validation := validation.figures_of(run):
@@ -297,8 +299,9 @@ def measure_set(run: Path, data: str | Path, out: Path | None = None, split: str
     recipe = TASKS[model_task].preset_of_set.get(name, TASKS[model_task].preset)
     if not top:
         top = preset(recipe).top if recipe else config.top
-    how = How(batch, workers, device, precision, top=top, answers=candidates, original=original,
-              layer=layer)
+    has_itm = not {"fusion", "match_head"} & {*checkpoint.untrained_parts(run)}
+    how = How(batch, workers, device, precision, top=top, itm=has_itm, answers=candidates,
+              original=original, layer=layer)
     loaded.model.to(device)
     if distributed.rank() == 0:
         length = min(LENGTH, config.positions) if task == "retrieval" else config.positions

@@ -44,7 +44,7 @@ DEFAULTS = {name: getattr(Config(), name)
             for name in (*(item.name for item in fields(ModelConfig)), "upright")}
 WORDS = "words.json"                  # words of training captions, written by recipes.vocabulary
 TRAINED_ON = "trained_on.json"        # the public splits of training, written by recipes.provenance
-SHIPPED = ("tiny", "tiny-paper", "tiny/start")        # runs that come with the package
+SHIPPED = ("tiny", "tiny-paper", "tiny/start", "pictures")     # runs that come with the package
 # the one key of the weights' metadata (safetensors writes several in random order), whose JSON has
 # "definition", see there, and "untrained", parts at random initialisation
 METADATA = "minalbef"
@@ -56,8 +56,8 @@ STATE = {"step": int, "config": dict, "task": dict, "optimiser": dict, "origin":
 def run_folder(path: str | Path, **download: Any) -> Path:
     """The folder of a run.
 
-    "tiny" and "tiny-paper" are shipped, and "tiny/start", a trained image encoder to begin from,
-    unless a folder has that name; hf://OWNER/NAME is downloaded.
+    "tiny", "tiny-paper" and "pictures" are shipped, and "tiny/start", a trained image encoder to
+    begin from, unless a folder has that name; hf://OWNER/NAME is downloaded.
     download: options of huggingface_hub.snapshot_download
     Raises ValueError if the download fails.
     """
@@ -125,7 +125,7 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
              "untrained": list(untrained)}
     left_out = set(from_start)
     if from_start:
-        # what nothing has trained is random again in whoever loads it, and is refused there
+        # what nothing has trained is random again in each load, and is refused there
         left_out |= {name for name in files["model"] if part_of(name) in untrained}
         about["from_start"] = digest_of({name: files["model"][name] for name in from_start})
     metadata = {METADATA: json.dumps(about)}

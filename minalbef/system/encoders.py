@@ -12,13 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minalbef.config import Config
+from minalbef.config import Config, ModelConfig
 from minalbef.data import MEAN, STD
 from minalbef.system.modes import evaluation_mode
-from minalbef.text import TextEncoder, WordsTextEncoder
+from minalbef.text import TextEncoder
 from minalbef.vision import ViT
-
-TEXT_ENCODERS = {"bert": TextEncoder, "bert-words": WordsTextEncoder}
 
 
 def image_encoder(config: Config, encoder: nn.Module | None = None) -> nn.Module:
@@ -45,8 +43,8 @@ def text_encoder(config: Config, encoder: nn.Module | None = None) -> nn.Module:
     Raises ValueError for one that doesn't, and for a name that can't be imported.
     """
     name = config.text_encoder
-    if encoder is None and name in TEXT_ENCODERS:
-        return TEXT_ENCODERS[name](config)
+    if encoder is None and name in ("bert", "bert-words"):
+        return TextEncoder(config) if name == "bert" else WordsTextEncoder(config)
     if encoder is None:
         encoder = import_class("text_encoder", name)(config)
     check_text_encoder(encoder, config)
@@ -120,6 +118,49 @@ def stages(model: Any, image: Tensor) -> Tensor:
     tokens = torch.cat([x, *places, places[0]], 1).flatten(2).mT         # (b, n, d)
     mean = tokens.mean(1)[:, :-late.shape[1]]
     return torch.cat([torch.cat([mean, late.amax((2, 3))], 1)[:, None], tokens], 1)
+
+
+class WordsTextEncoder(TextEncoder):
+    """The paper's text encoder, whose ITC reads the mean of the words in place of [CLS], as sentence encoders do.
+
+    A token has its word's embedding behind it, (b, l, 2d): the mean of these is a bag of words.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        self.pooled_width = 2 * config.text_width
+
+    def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
+        return torch.cat([super().forward(tokens, keep), self.embeddings(tokens)], -1)
+
+    def pool(self, x: Tensor, keep: Tensor) -> Tensor:
+        """(b, l, 2d) -> (b, 2d)."""
+        return (x * keep[:, :, None]).sum(1) / keep.sum(1, keepdim=True)
+
+
+class Projection(nn.Linear):
+    """A linear layer on standardised features, (..., d) -> (..., e), for frozen encoders.
+
+    mean, std: of the features, (d,), measured once on the training set, see weights.frozen
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, width: int, embed_dim: int, dropout: float):
+        super().__init__(width, embed_dim)
+        self.dropout = dropout
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x - self.mean) / self.std
+        return super().forward(F.dropout(x, self.dropout, self.training))
+
+
+def projection(width: int, embed_dim: int, dropout: float) -> nn.Linear:
+    """A linear layer; with dropout, on standardised features."""
+    return Projection(width, embed_dim, dropout) if dropout else nn.Linear(width, embed_dim)
 
 
 def import_class(field: str, name: str) -> Any:

@@ -84,7 +84,8 @@ def evaluate_retrieval(model: ALBEF, tokenizer: Tokenizer, records: Records, how
 
     Captions and images of one match key are right for each other; see `candidates`. Records of a
     group are ranked among themselves. The second stage is by ITM's logit for yes, as in the
-    original, or by its log-odds (how.log_odds), and by their sum with the cosine.
+    original, or by its log-odds (how.log_odds), and by their sum with the cosine; with
+    how.itm=False there is none.
     -> samples, and what else to report; see evaluation.loop
     """
     texts, ids, matches, keys, groups = values_of(records, "text", "id", "match", "match_key",
@@ -105,8 +106,8 @@ def evaluate_retrieval(model: ALBEF, tokenizer: Tokenizer, records: Records, how
     if None not in groups:
         rivals = (torch.tensor(image_groups, device=device)[:, None]
                   == torch.tensor(text_groups, device=device))
-    scores = score(model, encoded, top=how.top, rivals=rivals, yes_alone=not how.log_odds,
-                   rows=ROWS, share=True, quiet=how.quiet)
+    scores = score(model, encoded, itm=how.itm, top=how.top, rivals=rivals,
+                   yes_alone=not how.log_odds, rows=ROWS, share=True, quiet=how.quiet)
     equal = torch.zeros_like(scores.itc).masked_fill(~rivals, -torch.inf)
     guesses = rank(Scores(equal), true)
     samples = {}

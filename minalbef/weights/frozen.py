@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from minalbef.config import Config
-from minalbef.layers import Projection
 from minalbef.pretrain import Draws, Phase, Pretrain, PretrainBatch
+from minalbef.system.encoders import Projection
 from minalbef.system.modes import evaluation_mode
 from minalbef.system.tokenizer import Tokenizer
 from minalbef.weights.pretrained import read_classifier

@@ -30,21 +30,23 @@ FLAGS = {"image": "--vit", "text": "--bert"}     # that name initial weights
 HEAD = 64                             # BERT's width of a head, which shapes of weights don't show
 
 
-def load(model: ALBEF, config: Config) -> frozenset[str]:
-    """Load what a config starts from, in place, and log the account: -> names of loaded weights.
+def load(model: ALBEF, config: Config, quiet: bool = False) -> frozenset[str]:
+    """Load what a config starts from, in place: -> names of loaded weights.
 
+    quiet: don't log the account of keys, since a run that is read again had it when it began
     Raises ValueError for weights of other sizes.
     """
     loaded: set[str] = set()
+    level = logging.DEBUG if quiet else logging.INFO
     if config.image_start:
         encoder: Any = model.image_encoder
         take = pretrained.load_timm if isinstance(encoder, TimmEncoder) else pretrained.load_vit
         report = take(encoder, config.image_start)
-        LOG.info("image encoder: %s", account(report))
+        LOG.log(level, "image encoder: %s", account(report))
         loaded |= names_of(model, ("image_encoder.",), report)
     if config.text_start:
         report = pretrained.load_bert(model, config.text_start)
-        LOG.info("text encoder, fusion and word head: %s", account(report))
+        LOG.log(level, "text encoder, fusion and word head: %s", account(report))
         loaded |= names_of(model, ("text_encoder.", "fusion.", "word_head."), report)
     return frozenset(loaded)
 
@@ -120,7 +122,7 @@ def restore(config: Config, trained: Collection[str], untrained: Collection[str]
     """
     model = ALBEF(config)
     try:
-        load(model, config)
+        load(model, config, quiet=True)
     except ValueError as error:
         raise ValueError(f"{source} holds what it trained, and starts from {starts_of(config)}: "
                          f"{error}") from error

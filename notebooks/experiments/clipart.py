@@ -77,7 +77,7 @@ def names(word: str, caption: str) -> bool:
 
 
 def table(results: dict) -> str:
-    """The table of docs/clipart.md: means over seeds, and from the lowest to the highest."""
+    """The table of docs/own_images.md: means over seeds, and from the lowest to the highest."""
     heads = [f"{name}, {len(rows)} seed{'s' * (len(rows) > 1)}"
              for name, rows in results["seeds"].items()]
     lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]

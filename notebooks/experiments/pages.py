@@ -187,7 +187,7 @@ PAGES: dict[str, Callable[[], Tables]] = {
     "speed/README.md": speed_board,
     "tried.md": tried,
     "../../docs/choices.md": own_pairs,
-    "../../docs/clipart.md": lambda: {"clipart": clipart.table(read("clipart.json"))},
+    "../../docs/own_images.md": lambda: {"clipart": clipart.table(read("clipart.json"))},
     "../../docs/results.md": results,
     "../../docs/tasks.md": lambda: {"tasks": task_table(read("tasks.json"))},
 }

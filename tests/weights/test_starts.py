@@ -19,10 +19,9 @@ from minalbef.data import normalise
 from minalbef.datasets import tokens
 from minalbef.datasets.store import Records
 from minalbef.recipes import pretrain
-from minalbef.system.encoders import stages
+from minalbef.system.encoders import WordsTextEncoder, stages
 from minalbef.system.images import read_pixels
 from minalbef.tasks.run import load
-from minalbef.text import WordsTextEncoder
 from minalbef.train import Stopped, parameter_groups
 from minalbef.weights import pretrained, starts
 
