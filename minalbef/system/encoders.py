@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from minalbef.config import Config, ModelConfig
 from minalbef.data import MEAN, STD
 from minalbef.system.modes import evaluation_mode
+from minalbef.system.writing import restate
 from minalbef.text import TextEncoder
 from minalbef.vision import ViT
 
@@ -62,7 +63,9 @@ class TimmEncoder(nn.Module):
 
     def __init__(self, config: Config, name: str):
         super().__init__()
-        import timm
+        with restate(f"image_encoder=timm:{name} needs the library timm",
+                     "pip install 'minalbef[starts]' brings it", ImportError):
+            import timm
         size = config.image_size
         options: Any = {}
         if "vit" in name or "swin" in name:      # transformers are built for a size

