@@ -51,7 +51,7 @@ LINKS = ("- [Take the tour](notebooks/00_tour.ipynb), the first of nineteen chap
          "- [Teach it](notebooks/assignments/index.md): six weeks of assignments",
          "- [Read the code](docs/architecture.md): one file per component of the paper")
 GROUPS = {                            # of the pages of docs/, for the menu; Sphinx stops where one is missing
-    "Use it": "install use data sources public tasks choices checkpoints clipart losses",
+    "Use it": "install use data sources public tasks choices checkpoints own_images losses",
     "Train at scale": "scale first_gpu loading",
     "Change it": "architecture extend new_task",
     "Compare": "which differences related glossary",
