@@ -51,23 +51,28 @@ class TokenRecords:
         return getattr(self.records, name)
 
 
-def with_tokens(records: Any, model: ALBEF, size: int, quiet: bool = False) -> Any:
+def with_tokens(records: Any, model: ALBEF, size: int, quiet: bool = False,
+                begin: bool = True) -> Any:
     """The records with tokens for images, if the model's image encoder is frozen; else as they are.
 
     Tokens are kept beside the set, keyed by the encoder's weights and each image's content, so that
     the next run, another split and a set that has grown compute what is new alone.
     records: see store.open_records; each must have a single image
+    begin: False: only for a set that has some of this encoder's already
     """
     if any(p.requires_grad for p in model.image_encoder.parameters()):
         return records
     if isinstance(records, Records) and records.kind is NLVR2Record:     # of two images
         return records
     if isinstance(records, ConcatDataset):
-        return ConcatDataset([with_tokens(part, model, size, quiet) for part in records.datasets])
+        return ConcatDataset([with_tokens(part, model, size, quiet, begin)
+                              for part in records.datasets])
     if isinstance(records, Subset):
-        return Subset(with_tokens(records.dataset, model, size, quiet), records.indices)
+        return Subset(with_tokens(records.dataset, model, size, quiet, begin), records.indices)
     key = f"{digest_of(model.image_encoder.state_dict())[:16]}-{size}-{model.config.image_width}"
     folder = records.path.parent / FOLDER
+    if not begin and not (folder / f"{key}.hashes.npy").exists():
+        return records
     if distributed.rank() == 0:
         write_new(records, model.image_encoder, folder / key, size, quiet)
     distributed.longest(0)                       # the other processes wait for them

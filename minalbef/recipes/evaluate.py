@@ -19,6 +19,7 @@ from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.datasets import public
 from minalbef.datasets.store import Records, place_of, read_about
+from minalbef.datasets.tokens import with_tokens
 from minalbef.evaluation import choices, intervals, loop, validation
 from minalbef.evaluation.loop import How
 from minalbef.presets import preset
@@ -36,6 +37,7 @@ from minalbef.system.writing import write_text
 from minalbef.tasks.retrieval import LENGTH
 from minalbef.tasks.run import Run, load
 from minalbef.tasks.table import TASKS, load_model
+from minalbef.weights import starts
 
 LOG = logging.getLogger("minalbef")
 CHOICE = "choice"                     # among captions, by the ITC and ITM of a pretrained model
@@ -303,6 +305,10 @@ def measure_set(run: Path, data: str | Path, out: Path | None = None, split: str
     how = How(batch, workers, device, precision, top=top, itm=has_itm, answers=candidates,
               original=original, layer=layer)
     loaded.model.to(device)
+    starts.freeze(loaded.model, config)          # so that tokens of its training serve here, too
+    if task != CHOICE:                           # its records have several images
+        albef: Any = getattr(loaded.model, "albef", loaded.model)
+        records = with_tokens(records, albef, config.image_size, begin=False)
     if distributed.rank() == 0:
         length = min(LENGTH, config.positions) if task == "retrieval" else config.positions
         if warning := cut_warning(records, loaded.tokenizer, length):

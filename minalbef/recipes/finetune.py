@@ -249,6 +249,8 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     module = differs.get("module", find_task(task).module)(config)
     begin(module, source, config)
     starts.freeze(module.student, config)
+    if config.freeze and (config.image_start or config.text_start):
+        module.student.from_start = starts.still_as_started(module.student, config)
     first = None
     if sets:
         albef: Any = getattr(module.student, "albef", module.student)

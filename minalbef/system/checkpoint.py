@@ -100,7 +100,7 @@ def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer,
     files = {"model": model.state_dict()}
     if teacher is not None:
         files["teacher"] = teacher.state_dict()
-    from_start: Collection[str] = getattr(model, "from_start", ())   # set by recipes.pretrain
+    from_start: Collection[str] = getattr(model, "from_start", ())   # set by the recipes
     save_weights(path, albef.config, tokenizer, task, files, untrained, from_start)
 
 
@@ -125,8 +125,8 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
              "untrained": list(untrained)}
     left_out = set(from_start)
     if from_start:
-        # what nothing has trained is random again in each load, and is refused there
-        left_out |= {name for name in files["model"] if part_of(name) in untrained}
+        if task == "pretrain":       # what nothing has trained is random again, and refused there
+            left_out |= {name for name in files["model"] if part_of(name) in untrained}
         about["from_start"] = digest_of({name: files["model"][name] for name in from_start})
     metadata = {METADATA: json.dumps(about)}
     for name, state_dict in files.items():
@@ -272,7 +272,8 @@ def read_weights(folder: Path, part: str, config: Config, task: str, tokenizer: 
     if step is None and "from_start" in about:
         # by name, since weights stand above this module and import it
         starts = importlib.import_module("minalbef.weights.starts")
-        weights |= starts.restore(config, weights, about["untrained"], about["from_start"], file)
+        untrained = about["untrained"] if task == "pretrain" else ()
+        weights |= starts.restore(config, weights, untrained, about["from_start"], file)
     return weights, step
 
 

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
@@ -27,6 +28,8 @@ BERT_SIZES = {
     "vocab_size": "vocab_size",
 }
 FLAGS = {"image": "--vit", "text": "--bert"}     # that name initial weights
+ENCODERS = ("image_encoder", "text_encoder")     # what can be frozen
+PREFIX = "albef."                     # of weights in a task's model
 HEAD = 64                             # BERT's width of a head, which shapes of weights don't show
 
 
@@ -112,12 +115,25 @@ def kept_weights(model: nn.Module, loaded: frozenset[str]) -> frozenset[str]:
     return loaded & frozen
 
 
+def still_as_started(model: nn.Module, config: Config) -> frozenset[str]:
+    """`kept_weights` of a task's model that comes from a run: an earlier training may have changed
+    what this one freezes."""
+    albef: Any = getattr(model, "albef", model)
+    start = ALBEF(config)
+    expected = start.state_dict()                # of the same memory
+    state = albef.state_dict()
+    names = kept_weights(albef, load(start, config, quiet=True))
+    prefix = "" if albef is model else PREFIX
+    return frozenset(prefix + name for name in names
+                     if torch.equal(state[name].cpu(), expected[name]))
+
+
 def restore(config: Config, trained: Collection[str], untrained: Collection[str], digest: str,
             source: Path) -> dict[str, Tensor]:
     """The weights that a thin run left out, from what it started from.
 
-    trained: names of those that it has. untrained: parts that nothing has trained
-    digest: of all others. source: its file, for the message
+    trained: names of those that it has. untrained: parts that nothing has trained, left out too
+    digest: of the encoders' weights among them. source: its file, for the message
     Raises ValueError where they can't be found, or aren't those.
     """
     model = ALBEF(config)
@@ -126,13 +142,14 @@ def restore(config: Config, trained: Collection[str], untrained: Collection[str]
     except ValueError as error:
         raise ValueError(f"{source} holds what it trained, and starts from {starts_of(config)}: "
                          f"{error}") from error
-    state = model.state_dict()
-    weights = {name: value for name, value in state.items() if name not in trained}
-    kept = {name: value for name, value in weights.items() if part_of(name) not in untrained}
+    prefix = PREFIX if any(name.startswith(PREFIX) for name in trained) else ""
+    left_out = {prefix + name: value for name, value in model.state_dict().items()
+                if prefix + name not in trained}
+    kept = {name: value for name, value in left_out.items() if part_of(name) in ENCODERS}
     if digest_of(kept) != digest:
         raise ValueError(f"{source} was trained from other weights than {starts_of(config)} now "
                          "has; install the version that it was trained from")
-    return weights
+    return kept | {name: value for name, value in left_out.items() if part_of(name) in untrained}
 
 
 def starts_of(config: Config) -> str:

@@ -18,10 +18,13 @@ from minalbef.albef import ALBEF
 from minalbef.data import normalise
 from minalbef.datasets import tokens
 from minalbef.datasets.store import Records
-from minalbef.recipes import pretrain
+from minalbef.recipes import evaluate, finetune, pretrain
+from minalbef.system import checkpoint
 from minalbef.system.encoders import WordsTextEncoder, stages
 from minalbef.system.images import read_pixels
+from minalbef.system.tokenizer import Tokenizer
 from minalbef.tasks.run import load
+from minalbef.tasks.table import TASKS, load_model
 from minalbef.train import Stopped, parameter_groups
 from minalbef.weights import pretrained, starts
 
@@ -210,6 +213,40 @@ def test_a_thin_run_leaves_out_what_it_started_from(weights, tmp_path):
             load(tmp_path / "run")
 
 
+def test_a_fine_tuned_run_is_thin_too_unless_its_source_trained_the_encoders(weights, tmp_path):
+    data = prepare_captions(tmp_path, CAPTIONS)
+    for freeze in ("image,text", ""):
+        source, run = tmp_path / f"from {freeze}", tmp_path / f"tuned {freeze}"
+        config = started(weights, data, *PAPER, f"freeze={freeze}", "epochs=1")
+        pretrain.pretrain(config, source, [data], quiet=True)
+        tuning = finetune.settings("retrieval", source, [
+            "freeze=image,text", "epochs=1", "warmup_steps=0", "validate_every=0"], [data])
+        finetune.finetune("retrieval", source, run, tuning, [data], quiet=True)
+        for file, part in (("model", "student"), ("teacher", "teacher")):
+            saved = load_file(run / f"{file}.safetensors")
+            encoders = [name for name in saved if name.startswith(starts.ENCODERS)]
+            assert bool(encoders) is not bool(freeze)
+            trained = checkpoint.weights_of(checkpoint.read_state(run / "state.pt"), part)
+            read = (checkpoint.read_run(run)[3] if file == "model"
+                    else checkpoint.read_teacher(run))
+            assert same_state(read, trained)
+
+
+def test_weights_of_a_tasks_model_are_left_out_under_their_own_names(weights, tmp_path):
+    data = prepare_captions(tmp_path, CAPTIONS)
+    config = started(weights, data, *PAPER)
+    task = pretrain.begin(config, [data])[0]
+    model = TASKS["vqa"].module(config).student
+    model.albef.load_state_dict(task.student.state_dict())
+    starts.freeze(model, config)
+    model.from_start = starts.still_as_started(model, config)
+    checkpoint.save(tmp_path / "run", model, Tokenizer.from_vocab(weights.bert_folder / "vocab.txt"),
+                    task="vqa")
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    assert not [name for name in saved if name.removeprefix("albef.").startswith(starts.ENCODERS)]
+    assert same_state(load_model("vqa", tmp_path / "run")[0].state_dict(), model.state_dict())
+
+
 # tokens
 
 
@@ -237,6 +274,24 @@ def test_tokens_are_the_encoders_and_only_new_images_are_computed(weights, tmp_p
     disturb(model.image_encoder, seed=8)                 # other weights, other tokens
     other = tokens.with_tokens(Records(data, "train"), model, 32, quiet=True)
     assert computed == [3, 8] and not np.array_equal(other[0].image, records[0].image)
+
+
+def test_evaluation_reads_tokens_of_a_set_that_has_some_and_begins_none(
+        weights, tmp_path, monkeypatch):
+    data = prepare_captions(tmp_path, CAPTIONS)
+    pretrain.pretrain(started(weights, data, "epochs=1"), tmp_path / "run", [data], quiet=True)
+    with_tokens = evaluate.measure_set(tmp_path / "run", data, split="train").figures
+    for path in (data / tokens.FOLDER).iterdir():
+        path.unlink()
+    assert evaluate.measure_set(tmp_path / "run", data, split="train").figures == with_tokens
+    assert not list((data / tokens.FOLDER).iterdir())
+    pretrain.pretrain(started(weights, data, "epochs=1"), tmp_path / "again", [data], quiet=True)
+    shapes = []
+    encode_image = ALBEF.encode_image
+    monkeypatch.setattr(ALBEF, "encode_image", lambda model, image: (
+        shapes.append(image.ndim), encode_image(model, image))[1])
+    assert evaluate.measure_set(tmp_path / "run", data, split="train").figures == with_tokens
+    assert set(shapes) == {3}                            # tokens, not pixels
 
 
 def test_a_stopped_run_ends_alike_also_without_its_tokens(weights, tmp_path, monkeypatch):
