@@ -1,6 +1,8 @@
 """Images of scenes, from the embedded emoji."""
+import csv
 import zlib
 from functools import cache, lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -57,14 +59,43 @@ def sheet(vendor: str) -> Image.Image:
         return image.convert("RGBA")
 
 
+def _drawing(name: str, vendor: str) -> Image.Image:
+    """A vendor's drawing at its full size, with transparency."""
+    cell = emoji()["cell"]
+    row, column = divmod(all_names()[name], emoji()["columns"])
+    return sheet(vendor).crop((column * cell, row * cell, (column + 1) * cell, (row + 1) * cell))
+
+
+def write_drawings(folder: Path) -> Path:
+    """Write each drawing of the training styles on white, and captions.csv: its name is its title.
+
+    All are of the split `train`, in a folder of that name: their use is tested on other drawings.
+    Files that are there already stay.
+    -> the folder
+    """
+    (folder / "train").mkdir(parents=True, exist_ok=True)
+    with open(folder / "captions.csv", "w", newline="", encoding="utf-8") as table:
+        rows = csv.writer(table)
+        rows.writerow(("file", "split", "title", "keywords"))
+        for vendor, facts in emoji()["vendors"].items():
+            for name in all_names() if facts["training"] else ():
+                if name in facts["missing"]:
+                    continue
+                file = f"train/{name.replace(' ', '_')}-{vendor}.png"
+                rows.writerow((file, "train", name, ""))
+                if not (folder / file).is_file():
+                    drawing = _drawing(name, vendor)
+                    image = Image.new("RGBA", drawing.size, "white")
+                    image.alpha_composite(drawing)
+                    image.convert("RGB").save(folder / file)
+    return folder
+
+
 @cache                                               # of 64 kinds 1,600, which take 16 MB
 def _turned(name: str, vendor: str, angle: float) -> Image.Image:
     """A vendor's drawing at its full size, turned."""
-    cell = emoji()["cell"]
-    row, column = divmod(all_names()[name], emoji()["columns"])
-    box = (column * cell, row * cell, (column + 1) * cell, (row + 1) * cell)
-    image = sheet(vendor).crop(box)
-    return whole(image.rotate(-angle, Image.Resampling.BICUBIC, expand=True), cell)
+    image = _drawing(name, vendor).rotate(-angle, Image.Resampling.BICUBIC, expand=True)
+    return whole(image, emoji()["cell"])
 
 
 @lru_cache(maxsize=SPRITES)

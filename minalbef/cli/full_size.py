@@ -46,8 +46,8 @@ def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
 
     Args:
         name: {trained_sets}; to evaluate on alone: {other_sets}; or pairs, for your own
-        source: the folder of the set's files, which you download; clipart needs none; for pairs
-            also a table, or hf-dataset://OWNER/NAME, which is downloaded for you
+        source: the folder of the set's files, which you download; clipart and emoji need none; for
+            pairs also a table, or hf-dataset://OWNER/NAME, which is downloaded for you
         out: the folder for all prepared sets; this one's is in it
         images: folders of the images, if they are not below the set's files
         without: prepared splits whose images are left out of training, such as prepared/coco/test
@@ -63,6 +63,9 @@ def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
     from minalbef.datasets.forms import Columns
     from minalbef.datasets.prepare import prepare as write
     columns = Columns(image_column, caption_column, group_column)
+    if name == "emoji" and source is None:
+        from emojiscenes.painting import write_drawings
+        source = str(write_drawings(out / name / "images"))
     account = write(name, source, out, images, without, look, most_bad, data_fraction, columns,
                     captions_from)
     print("\n".join(map(printable, account.split("\n"))))

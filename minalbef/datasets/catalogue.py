@@ -86,6 +86,7 @@ def choice(*names: str) -> dict[str, list[Sources]]:
 SETS: dict[str, dict[str, list[Sources]]] = {
     "clipart": {split: [lists(clipart.TABLE, reader=clipart.read_clipart, split=split)]
                 for split in ("train", "validation", "test")},
+    "emoji": {"train": [lists(clipart.TABLE, reader=clipart.read_clipart, album="emoji")]},
     "coco": {
         "train": coco("train", "train"),
         "validation": coco("validation", "val"),
@@ -134,9 +135,9 @@ SETS: dict[str, dict[str, list[Sources]]] = {
                       "coco_qa_one_obj.json", "coco_qa_two_obj.json",
                       "vg_qa_one_obj.json", "vg_qa_two_obj.json"),
 }
-PRETRAINING = ("pairs", "clipart", "coco", "vg", "sbu", "cc3m", "cc12m", "shards")
+PRETRAINING = ("pairs", "clipart", "emoji", "coco", "vg", "sbu", "cc3m", "cc12m", "shards")
 # sets that are read and trained on as your own: opened upright, validated
-OWN = ("pairs", "clipart")
+OWN = ("pairs", "clipart", "emoji")
 
 # images and records, None where no source says; docs/sources.md names the sources
 EXPECTED = {

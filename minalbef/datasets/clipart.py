@@ -51,7 +51,7 @@ def unpack(source: Path | None, folder: Path) -> Path:
 
 
 def read_clipart(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
-                 split: str = "train") -> Iterator[Record]:
+                 split: str = "train", album: str = "clipart") -> Iterator[Record]:
     """One split of the table -> a record for each caption; see `captions_of`.
 
     path: the table, beside its images. Raises ValueError for another file.
@@ -67,7 +67,7 @@ def read_clipart(path: Path, root: Roots = None, on_fault: FaultHandler = refuse
             return None
         image = row["file"]
         captions = captions_of(row, counts) if split == "train" else [full_caption(row)]
-        photo = photo_id(f"clipart/{image}")
+        photo = photo_id(f"{album}/{image}")
         return [Record(image, text, photo) for text in captions]
     return parse_entries(path, rows, parse, Finder(path.parent), on_fault)
 

@@ -1,4 +1,4 @@
-"""The shipped clip art: splits, licence; and `prepare clipart`."""
+"""The shipped clip art: splits, licence; `prepare clipart`, and `prepare emoji`."""
 
 import csv
 import importlib.util
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from commands import call
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.system.images import open_image
@@ -89,3 +90,14 @@ def test_prepared_clip_art_has_all_drawings_which_open(prepared):
         assert len(list((folder / "images" / split).iterdir())) == len(drawings)
     assert len(Records(folder, "test")) == len(rows_of("test"))
     assert len(Records(folder, "train")) > 2 * len(rows_of("train"))
+
+
+def test_emoji_are_prepared_for_training_alone_beside_clip_art(tmp_path, prepared):
+    call("prepare", "emoji", "--out", tmp_path)
+    call("prepare", "emoji", "--from", tmp_path / "emoji" / "images", "--out", tmp_path)  # again
+    records = Records(tmp_path / "emoji", "train")
+    assert {"a", "apple"} & {record.text for record in records} == {"apple"}
+    assert open_image(records[0].image).size == (48, 48)
+    assert not (tmp_path / "emoji" / "test").exists()
+    clip_art = {record.id for record in Records(prepared[0], "train")}
+    assert not clip_art & {record.id for record in records}

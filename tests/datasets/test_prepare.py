@@ -158,7 +158,7 @@ def test_a_prepare_that_fails_or_is_killed_leaves_the_old_set_as_it_was(
 
 def test_wrong_folders_sets_and_files_are_named(here, tmp_path):
     source, out = here
-    with pytest.raises(ValueError, match="no set 'cocoo'; there are clipart, coco, vg"):
+    with pytest.raises(ValueError, match="no set 'cocoo'; there are clipart, emoji, coco, vg"):
         prepare("cocoo", source, out)
     refusal = "no file of coco is there; it needs, for train: coco_train.json or dataset_coco"
     with pytest.raises(ValueError, match=refusal):
